@@ -20,6 +20,9 @@ SEG_CLOSE = "</seg>"
 MAX_LABEL_LENGTH = 256
 """Characters in a label, at most."""
 
+MAX_RAW_LENGTH = 4 * MAX_LABEL_LENGTH
+"""Characters that are looked at: Unicode normalization is quadratic on hostile text."""
+
 MAX_CELLS = 32_767
 """Patches in a grid, at most: an int16 can then index a table with one label per patch and ``others``."""
 
@@ -41,6 +44,8 @@ def label_problem(text: str) -> str | None:
         text: the candidate, in any spelling (it is judged after :func:`normalize_label`).
     """
     stripped = text.strip()
+    if len(stripped) > MAX_RAW_LENGTH:
+        return f"is longer than {MAX_LABEL_LENGTH} characters"
     for character in stripped:
         category = unicodedata.category(character)
         if category in ("Cc", "Zl", "Zp", "Cs") or (category == "Cf" and character not in _JOINERS):
