@@ -75,7 +75,9 @@ def mask_of_polygons(
     if not rings:
         return toggles[:, :width].astype(np.bool_)
     begin = np.concatenate(rings)
-    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    end = np.roll(begin, -1, axis=0)
+    ring_end = np.cumsum([len(ring) for ring in rings])
+    end[ring_end - 1] = begin[np.concatenate(([0], ring_end[:-1]))]
     upwards = begin[:, 1] > end[:, 1]
     top, bottom = np.where(upwards[:, None], end, begin), np.where(upwards[:, None], begin, end)
     # Row r has its centre at r + 0.5: an edge crosses the rows in [first, last).
@@ -89,7 +91,8 @@ def mask_of_polygons(
         share = (row + 0.5 - top[edge, 1]) / (bottom[edge, 1] - top[edge, 1])
         crossing = top[edge, 0] + share * (bottom[edge, 0] - top[edge, 0])
         column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-        np.add.at(toggles, (row, column), np.uint8(1))  # wraps at 256, which keeps the parity
+        # Wraps at 256, which keeps the parity.
+        np.add.at(toggles.reshape(-1), row * (width + 1) + column, np.uint8(1))
     return np.bitwise_xor.accumulate(toggles[:, :width] & 1, axis=1).astype(np.bool_)
 
 
