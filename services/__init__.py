@@ -1,0 +1,1 @@
+"""The microservices: generator, refiner and orchestrator, on one shared chassis."""

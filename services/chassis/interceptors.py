@@ -1,0 +1,175 @@
+"""What happens around every call: request id, access log, credentials, and errors made into statuses.
+
+Servicers raise domain errors and never abort by hand; this is the one place where an exception becomes a
+status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.rpc import status_pb2
+
+from services.chassis.logs import REQUEST_ID_HEADER, begin_request
+from text4seg.errors import (
+    FeatureUnimplementedError,
+    InternalError,
+    Text4SegError,
+    UnauthenticatedError,
+)
+from text4seg.wire import error_to_status
+
+STATUS_DETAILS_HEADER = "grpc-status-details-bin"
+"""Trailing metadata key of the serialized ``google.rpc.Status``."""
+
+_OPEN_METHODS = "/grpc.health.v1.Health/"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+_log = logging.getLogger(__name__)
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
+    """Wraps the handlers of all four kinds of RPC."""
+
+    def __init__(self, api_keys: Sequence[str] = ()) -> None:
+        """Configure the interceptor.
+
+        Args:
+            api_keys: keys that callers present as ``authorization: Bearer <key>`` or ``x-api-key: <key>``.
+                Empty: anybody may call. Health checks never need one.
+        """
+        self._keys = tuple(key.encode() for key in api_keys)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Find the method's handler and wrap it."""
+        handler = await continuation(handler_call_details)
+        return handler and self._wrapped(handler, handler_call_details.method)
+
+    def _wrapped(self, handler: _Handler, method: str) -> _Handler:
+        kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
+        behaviour = getattr(handler, kind)
+        keys = () if method.startswith(_OPEN_METHODS) else self._keys
+
+        async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+            async with _Call(method, context, keys) as call:
+                call.authenticate()
+                # Closed here and not by the garbage collector: a cancelled call must stop its model at once.
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+        async def answer(request: Any, context: _Context) -> Any:
+            async with _Call(method, context, keys) as call:
+                call.authenticate()
+                if not inspect.iscoroutinefunction(behaviour):
+                    # Generated base classes answer with a plain function until a servicer overrides it.
+                    raise FeatureUnimplementedError(method.removeprefix("/"))
+                return await behaviour(request, context)
+
+        wrap = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: _Handler = wrap(
+            stream if inspect.isasyncgenfunction(behaviour) else answer,
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+        return wrapped
+
+
+class _Call:
+    """One call from its first to its last moment."""
+
+    def __init__(self, method: str, context: _Context, keys: tuple[bytes, ...]) -> None:
+        self._method = method
+        self._context = context
+        self._keys = keys
+        self._metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
+        self._caller = ""
+        self._began = time.monotonic()
+        self._request_id = begin_request(self._metadata.get(REQUEST_ID_HEADER))
+        context.set_trailing_metadata(((REQUEST_ID_HEADER, self._request_id),))
+
+    def authenticate(self) -> None:
+        """Raise UnauthenticatedError unless the caller presents an accepted key, or none is needed."""
+        if not self._keys:
+            return
+        scheme, _, token = self._metadata.get("authorization", "").partition(" ")
+        offered = token.strip() if scheme.lower() == "bearer" else self._metadata.get("x-api-key", "")
+        # Every key is compared, so that the time taken tells nothing about which one nearly matched.
+        matches = [hmac.compare_digest(offered.encode(), key) for key in self._keys]
+        if not any(matches):
+            raise UnauthenticatedError("no API key" if not offered else "unknown API key")
+        self._caller = hashlib.sha256(offered.encode()).hexdigest()[:8]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            await self._abort(error)
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+            spent = self._context.time_remaining() == 0
+            self._access(grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED, "")
+        elif error is None or isinstance(error, grpc.aio.AbortError):
+            self._access(self._context.code() or grpc.StatusCode.OK, self._context.details())
+
+    async def _abort(self, error: Exception) -> None:
+        status = self._status_of(error)
+        code = _CODES[status.code]
+        self._access(code, status.message)
+        details = ((REQUEST_ID_HEADER, self._request_id), (STATUS_DETAILS_HEADER, status.SerializeToString()))
+        await self._context.abort(code, status.message, details)
+
+    def _status_of(self, error: Exception) -> status_pb2.Status:
+        # What is no domain error is a defect of ours: callers get a generic text, the log the traceback.
+        status = error_to_status(domain_error(error) or InternalError(repr(error)))
+        if status.code == grpc.StatusCode.INTERNAL.value[0]:
+            _log.error("%s failed", self._method, exc_info=error)
+        return status
+
+    def _access(self, code: grpc.StatusCode, message: str) -> None:
+        fields = {
+            "method": self._method,
+            "code": code.name,
+            "duration_ms": round((time.monotonic() - self._began) * 1000, 3),
+            "peer": self._context.peer(),
+            "request_id": self._request_id,
+        }
+        if message:
+            fields["error"] = message
+        if self._caller:
+            fields["caller"] = self._caller
+        level = logging.DEBUG if self._method.startswith(_OPEN_METHODS) else logging.INFO
+        _log.log(level, "call", extra={"fields": fields})
+
+
+def domain_error(error: BaseException) -> Text4SegError | None:
+    """Return the domain error that ``error`` is, or that a group of tasks failed with; else None."""
+    if isinstance(error, Text4SegError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(domain_error, error.exceptions)), None)
+    return None
+
+
+def _arity(streaming: bool) -> str:
+    return "stream" if streaming else "unary"
