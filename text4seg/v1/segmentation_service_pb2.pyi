@@ -179,7 +179,7 @@ class Repair(_message.Message):
     def __init__(self, kind: _Optional[_Union[RepairKind, str]] = ..., row: _Optional[int] = ..., column: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Descriptor(_message.Message):
-    __slots__ = ("phrase", "text", "grid", "repairs", "unknown_labels", "finish_reason", "no_target_score")
+    __slots__ = ("phrase", "text", "grid", "repairs", "unknown_labels", "finish_reason", "no_target_score", "truncated")
     PHRASE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     GRID_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +187,7 @@ class Descriptor(_message.Message):
     UNKNOWN_LABELS_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     NO_TARGET_SCORE_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     phrase: str
     text: str
     grid: _mask_pb2.LabelGrid
@@ -194,7 +195,8 @@ class Descriptor(_message.Message):
     unknown_labels: _containers.RepeatedScalarFieldContainer[str]
     finish_reason: _generator_service_pb2.FinishReason
     no_target_score: float
-    def __init__(self, phrase: _Optional[str] = ..., text: _Optional[str] = ..., grid: _Optional[_Union[_mask_pb2.LabelGrid, _Mapping]] = ..., repairs: _Optional[_Iterable[_Union[Repair, _Mapping]]] = ..., unknown_labels: _Optional[_Iterable[str]] = ..., finish_reason: _Optional[_Union[_generator_service_pb2.FinishReason, str]] = ..., no_target_score: _Optional[float] = ...) -> None: ...
+    truncated: bool
+    def __init__(self, phrase: _Optional[str] = ..., text: _Optional[str] = ..., grid: _Optional[_Union[_mask_pb2.LabelGrid, _Mapping]] = ..., repairs: _Optional[_Iterable[_Union[Repair, _Mapping]]] = ..., unknown_labels: _Optional[_Iterable[str]] = ..., finish_reason: _Optional[_Union[_generator_service_pb2.FinishReason, str]] = ..., no_target_score: _Optional[float] = ..., truncated: _Optional[bool] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("total", "image", "cache", "generate", "decode", "refine")
