@@ -6,6 +6,7 @@ probabilities run from 0 to 1; durations are seconds. Field names and defaults f
 :mod:`text4seg.wire` translates, and validates what comes from outside.
 """
 
+from text4seg.scores import TokenLogprob
 from text4seg.segmentation.answers import (
     CacheOutcome,
     ChatEvent,
@@ -110,6 +111,7 @@ __all__ = [
     "StoredImage",
     "TextChunk",
     "Timing",
+    "TokenLogprob",
     "Turn",
     "Versions",
     "WarningKind",

@@ -160,7 +160,7 @@ def region_to_proto(
 
 
 def region_from_proto(
-    message: pb.Region, size: tuple[int, int] | None, decode_png: DecodePng | None = None
+    message: pb.Region, size: tuple[int, int] | None = None, decode_png: DecodePng | None = None
 ) -> Region:
     """Read a region.
 

@@ -66,7 +66,7 @@ def segment_event_from_proto(
         return GridRow(message.row.descriptor, message.row.row, tuple(message.row.labels))
     if kind == "coarse":
         with reading_answer():
-            regions = (region_from_proto(region, None, decode_png) for region in message.coarse.regions)
+            regions = (region_from_proto(region, decode_png=decode_png) for region in message.coarse.regions)
             return CoarseRegions(tuple(regions))
     if kind == "answer":
         return segment_answer_from_proto(message.answer, decode_png)
@@ -131,7 +131,7 @@ def chat_event_from_proto(message: pb.ChatResponse, decode_png: DecodePng | None
             return ChatRegions(
                 begin=found.begin,
                 end=found.end,
-                regions=tuple(region_from_proto(region, None, decode_png) for region in found.regions),
+                regions=tuple(region_from_proto(region, decode_png=decode_png) for region in found.regions),
                 descriptor=descriptor_from_proto(found.descriptor),
             )
     if kind == "finish":
