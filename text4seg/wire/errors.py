@@ -82,8 +82,9 @@ def error_to_status(error: Text4SegError) -> status_pb2.Status:
     if error.reason not in CODES:
         error = InternalError(error.message)
     message = _cut(_public_message(error))
+    metadata = {key: _cut(value) for key, value in _metadata(error).items()}
     details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_metadata(error))
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     ]
     if isinstance(error, InvalidInputError):
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -146,7 +147,7 @@ def _public_message(error: Text4SegError) -> str:
 def _metadata(error: Text4SegError) -> dict[str, str]:
     match error:
         case ImageNotFoundError():
-            return {"image_id": _cut(error.image_id)}
+            return {"image_id": error.image_id}
         case PeerUnavailableError():
             return {"peer": error.peer}
         case DeadlineExceededError():
