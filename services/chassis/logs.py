@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import uuid
+import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
@@ -71,3 +72,5 @@ def configure_logs(service: str, level: str, stream: TextIO | None = None) -> No
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # Pillow warns of oddities in files that callers send: no news of ours, and any number of different texts.
+    warnings.filterwarnings("ignore", module=r"PIL\.")

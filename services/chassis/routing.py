@@ -12,7 +12,7 @@ from text4seg.errors import FeatureUnimplementedError, ModelLoadingError, Text4S
 Servicer = TypeVar("Servicer")
 
 
-class Router(grpc.GenericRpcHandler[Any, Any]):
+class Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
     """Registered with a server before it starts, so that probes are answered while the model is loading.
 
     Until ``open`` is called, a method that nobody answers is UNAVAILABLE (the model is loading); after that
