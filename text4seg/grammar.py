@@ -68,7 +68,7 @@ class State(NamedTuple):
         left: patches that the line still needs, the current run included.
         previous: index of the label of the run before in this line; -1 when any label may come.
         node: closed: node of the label trie. Open: label characters read, negative behind a space.
-        count: the digits read so far, as a number.
+        length: the digits of the count read so far, as a number.
     """
 
     phase: Phase
@@ -76,7 +76,7 @@ class State(NamedTuple):
     left: int
     previous: int = -1
     node: int = 0
-    count: int = 0
+    length: int = 0
 
 
 @dataclass(slots=True)
@@ -179,9 +179,9 @@ class DescriptorGrammar:
 
     def _step_count(self, state: State, character: str) -> State | None:
         if character in _DIGITS:
-            count = state.count * 10 + _DIGITS.index(character)
-            return state._replace(count=count) if 1 <= count <= state.left else None
-        return self._separator(state, character, state.count) if state.count else None
+            count = state.length * 10 + _DIGITS.index(character)
+            return state._replace(length=count) if 1 <= count <= state.left else None
+        return self._separator(state, character, state.length) if state.length else None
 
     def _step_label(self, state: State, character: str) -> State | None:
         node = self._nodes[state.node].next.get(character)
@@ -240,7 +240,7 @@ class DescriptorGrammar:
 
     def _shortest_piece(self, state: State) -> str:
         if state.phase is Phase.COUNT:
-            read, wanted = str(state.count) if state.count else "", str(state.left)
+            read, wanted = str(state.length) if state.length else "", str(state.left)
             return wanted[len(read) :] + "\n" if wanted.startswith(read) else "|"
         if state.phase is not Phase.LABEL:
             return " "
@@ -318,3 +318,21 @@ def answer_lark(answer_sentences: Sequence[str], grammar: DescriptorGrammar) -> 
     # One terminal with the tag in it: no sentence is then mistaken for the beginning of another.
     sentences = " | ".join(_quote(f"{sentence}\n{SEG_OPEN}") for sentence in answer_sentences)
     return f"start: ANSWER block {_quote(SEG_CLOSE)}\nANSWER: {sentences}\n{grammar._lark_rules()}"
+
+
+def chat_lark(grammar: DescriptorGrammar) -> str:
+    """Write the llguidance grammar of a free text in which every ``<seg>`` opens a well-formed block.
+
+    The text may end anywhere but inside a block. It holds no control characters but tab and line break, so
+    that it can be sent back as a turn of the conversation.
+
+    Args:
+        grammar: what stands in a block.
+    """
+    words = r"[^\x00-\x08\x0b-\x1f\x7f-\u{9f}]*"
+    return (
+        f"start: (opening block {_quote(SEG_CLOSE)})* REST\n"
+        f"opening[lazy]: /{words}{SEG_OPEN}/\n"
+        f"REST: /{words}/ & ~/(?s:.*){SEG_OPEN}(?s:.*)/\n"
+        f"{grammar._lark_rules()}"
+    )

@@ -212,13 +212,15 @@ def _read_piece(
 def _settle(pieces: list[_Piece], width: int, whole: bool) -> list[_Piece]:
     """Give every run a length; ``whole`` says that these are all runs of a line that was finished.
 
-    A single unreadable length in a finished row is what the others leave over. A row that is one run whose
-    digits begin the width ("*1" for "*16") lost its last digits. All else falls back.
+    A single unreadable length in a finished row is what the others leave over, and nothing when they leave
+    nothing. A row that is one run whose digits begin the width ("*1" for "*16") lost its last digits. All
+    else falls back.
     """
     if whole:
         unread = [index for index, piece in enumerate(pieces) if piece.count is None]
         left = width - sum(piece.count or 0 for piece in pieces)
-        if len(unread) == 1 and left > 0:
+        if len(unread) == 1 or left <= 0:
+            left = max(left, 0)
             pieces = [replace(piece, count=left) if piece.count is None else piece for piece in pieces]
         count = pieces[0].count if len(pieces) == 1 and pieces[0].count_span else None
         if count and count < width and str(width).startswith(str(count)):
@@ -308,7 +310,7 @@ def read_line(
     filled = len(cells)
     if more and segments[width].strip():
         report(RepairKind.ROW_LONG, width, f"more than {width} runs")
-    elif more or (blanks and not (cut and not final)):
+    elif more or (blanks and pieces and not (cut and not final)):
         report(RepairKind.SEPARATOR, filled, "an empty run")
     if filled < width:
         if final or not cut:

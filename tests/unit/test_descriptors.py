@@ -264,7 +264,7 @@ def test_grid_invariants() -> None:
     with pytest.raises(ValueError, match="canonical"):
         LabelGrid((OTHERS, "Dog"), np.ones((1, 1), dtype=int))
     with pytest.raises(ValueError, match="integers"):
-        LabelGrid((OTHERS,), np.zeros((1, 1)))
+        LabelGrid((OTHERS,), np.zeros((1, 1)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape"):
         decode("", (1, MAX_CELLS + 1))
     with pytest.raises(LabelInvalidError):
