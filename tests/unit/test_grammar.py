@@ -19,6 +19,7 @@ from text4seg.grammar import (
     DescriptorGrammar,
     State,
     answer_lark,
+    chat_lark,
     is_label_character,
 )
 
@@ -202,6 +203,23 @@ def test_whole_answer() -> None:
     assert not matches(lark, answer_text("Yes:", f"{phrase} *2\n"))
     with pytest.raises(ValueError, match="sentence"):
         answer_lark([], DescriptorGrammar((1, 2), ["dog"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("", True),
+        ("A dog, 2 < 3, on\n\tgrass.", True),
+        ("<seg>dog *2\n</seg>", True),
+        ("Here: <seg>dog *1| sky *1\n</seg> and <seg>cat *2\n</seg>, that is all </seg>", True),
+        ("Here: <seg>dog *1\n</seg>", False),
+        ("Here: <seg>dog *2\n", False),
+        ("Here: <seg>", False),
+        ("a\x07b", False),
+    ],
+)
+def test_chat_is_free_text_with_well_formed_blocks(text: str, accepted: bool) -> None:
+    assert matches(chat_lark(DescriptorGrammar((1, 2), None)), text) == accepted
 
 
 def test_tags_are_text_not_special_tokens() -> None:
