@@ -4,9 +4,9 @@ Every status carries one ``ErrorInfo`` (domain ``text4seg``, reason, and what th
 metadata), a ``BadRequest`` for invalid input, and a ``RetryInfo`` where a retry is reasonable.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -127,7 +127,8 @@ def error_from_rpc(error: "grpc.RpcError", peer: str = "") -> Text4SegError:
         peer: see :func:`error_from_status`.
     """
     code = int(error.code().value[0])
-    for key, value in error.trailing_metadata() or ():
+    trailers = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for key, value in trailers:
         if key == _STATUS_KEY and isinstance(value, bytes):
             try:
                 status = status_pb2.Status.FromString(value)
@@ -243,11 +244,11 @@ def _retry_after(status: status_pb2.Status) -> float:
 def _find(status: status_pb2.Status, into: Message) -> bool:
     """Fill `into` with the first detail of its type, if there is one that can be read."""
     for detail in status.details:
-        if detail.Is(into.DESCRIPTOR):
-            try:
-                return bool(detail.Unpack(into))
-            except DecodeError:
-                return False
+        try:
+            if detail.Unpack(into):
+                return True
+        except DecodeError:
+            return False
     return False
 
 

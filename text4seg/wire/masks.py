@@ -1,7 +1,7 @@
 """Masks, grids and label grids."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,7 @@ def polygon_from_proto(message: mask_pb2.Polygon) -> NDArray[np.bool_]:
     return mask_of_polygons(rings, size_from_proto(message.size))
 
 
-def grid_to_proto(values: NDArray[np.bool_] | NDArray[np.floating]) -> mask_pb2.GridMask:
+def grid_to_proto(values: NDArray[np.bool_] | NDArray[np.floating[Any]]) -> mask_pb2.GridMask:
     """Write bool or 0 to 1 floats [rows, columns], in steps of 1/255."""
     rows, columns = values.shape
     cells = np.rint(np.clip(values.astype(np.float64), 0, 1) * 255).astype(np.uint8)
@@ -159,4 +159,5 @@ def label_grid_from_proto(message: mask_pb2.LabelGrid) -> LabelGrid:
     rows, columns = check_shape((message.rows, message.columns))
     if len(message.cells) != rows * columns:
         raise ValueError(f"a grid of {rows} x {columns} cells holds {len(message.cells)}")
-    return LabelGrid(tuple(message.labels), np.array(message.cells, dtype=np.int64).reshape(rows, columns))
+    cells: Any = np.array(message.cells, dtype=np.int64).reshape(rows, columns)  # LabelGrid checks the range
+    return LabelGrid(tuple(message.labels), cells)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from text4seg.errors import ImageInvalidError, OptionInvalidError, QueryInvalidError
-from text4seg.labels import check_label, normalize_label
+from text4seg.labels import MAX_RAW_LENGTH, check_label, normalize_label
 from text4seg.segmentation import (
     ImageContent,
     ImageId,
@@ -117,11 +117,11 @@ def turns_from_proto(
         raise QueryInvalidError(field, "must hold the user's question")
     if len(messages) > limits.turns:
         raise QueryInvalidError(field, f"holds {len(messages)} turns; at most {limits.turns} are allowed")
-    turns = tuple(_turn(message, f"{field}[{index}]") for index, message in enumerate(messages))
-    characters = sum(len(turn.text) for turn in turns)
+    characters = sum(len(message.text) for message in messages)
     if characters > limits.conversation_characters:
         limit = limits.conversation_characters
         raise QueryInvalidError(field, f"holds {characters} characters; at most {limit} are allowed")
+    turns = tuple(_turn(message, f"{field}[{index}]") for index, message in enumerate(messages))
     for index, turn in enumerate(turns):
         if turn.role != ("assistant" if index % 2 else "user"):
             raise QueryInvalidError(
@@ -153,12 +153,12 @@ def check_image_bytes(data: bytes, limits: Limits, field: str) -> bytes:
 
 
 def _label(text: str, limits: Limits, field: str) -> str:
-    label = normalize_label(text)
-    if not label:
+    limit = limits.phrase_characters
+    stripped = text.strip()
+    if not stripped:
         raise QueryInvalidError(field, "is empty")
-    if len(label) > limits.phrase_characters:
-        limit = limits.phrase_characters
-        raise QueryInvalidError(field, f"has {len(label)} characters; at most {limit} are allowed")
+    if len(stripped) > MAX_RAW_LENGTH or len(normalize_label(stripped)) > limit:
+        raise QueryInvalidError(field, f"has {len(stripped)} characters; at most {limit} are allowed")
     return check_label(text, field)
 
 

@@ -86,7 +86,7 @@ def duration_to_proto(seconds: float) -> Duration:
 
 def duration_from_proto(message: Duration) -> float:
     """Return seconds."""
-    return message.seconds + message.nanos / 1e9
+    return (message.seconds * 10**9 + message.nanos) / 1e9  # one rounding only
 
 
 def size_to_proto(size: tuple[int, int]) -> image_pb2.Size:
