@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import grpc
-from grpc_channelz.v1 import channelz
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -152,10 +152,11 @@ async def start_server(name: str, settings: Settings, build: Build[Settings]) ->
 
     def opened() -> None:
         if settings.channelz:
-            router.add(lambda _, target: channelz.add_channelz_servicer(target), None)
+            router.add(channelz_pb2_grpc.add_ChannelzServicer_to_server, channelz.aio.ChannelzServicer())  # type: ignore[attr-defined]
         if settings.reflection:
             names = (*router.service_names, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, router)  # type: ignore[arg-type]  # quacks like one
+            servicer = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
+            router.add(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer)
         router.open()
         health.report("started", True)
         _log.info("serving", extra={"fields": {"name": name, "services": router.service_names}})
