@@ -1,0 +1,1 @@
+"""The orchestrator: the public SegmentationService in front of a generator and a refiner."""
