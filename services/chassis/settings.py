@@ -38,7 +38,9 @@ class ServerSettings(BaseSettings):
     A subclass sets ``model_config = SettingsConfigDict(env_prefix="T4S_<SERVICE>_")`` and its own defaults.
     """
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix="T4S_", cli_kebab_case=True)
+    model_config = SettingsConfigDict(
+        frozen=True, env_prefix="T4S_", cli_kebab_case=True, use_attribute_docstrings=True
+    )
 
     address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:0"
     """Where to listen, ``host:port``; port 0 takes any free port."""

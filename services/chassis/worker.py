@@ -113,7 +113,13 @@ class ModelThread:
     def _submit(self, function: Callable[[], Result]) -> Future[Result]:
         if self._closing.is_set():
             raise _closed()
-        return self._executor.submit(function)
+
+        def begin() -> Result:
+            if self._closing.is_set():
+                raise _closed()
+            return function()
+
+        return self._executor.submit(begin)
 
 
 def _closed() -> ServiceUnavailableError:

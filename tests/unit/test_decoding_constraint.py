@@ -1,0 +1,87 @@
+import random
+import re
+
+import numpy as np
+import pytest
+
+from services.generator.decoding.constraint import TokenVocabulary
+from tests.tiny_llava import tiny_tokenizer
+from text4seg.errors import InternalError
+
+LOGITS = 448
+END = 2
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return TokenVocabulary(tiny_tokenizer(), LOGITS, [END])
+
+
+def spell(vocabulary, tokens):
+    return b"".join(map(vocabulary.token_bytes, tokens)).decode()
+
+
+def test_mask_allows_what_the_grammar_allows(vocabulary):
+    allowed = vocabulary.constraint('start: "cat" | "dog"').allowed()
+    assert allowed.shape == (LOGITS,)
+    texts = {vocabulary.token_bytes(int(token)) for token in np.flatnonzero(allowed)}
+    assert {b"c", b"d"} <= texts
+    assert all(b"cat".startswith(text) or b"dog".startswith(text) for text in texts)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_walk_through_the_masks_is_in_the_language(vocabulary, seed):
+    draw = random.Random(seed)
+    constraint = vocabulary.constraint(r'start: "<seg>" (/[a-c é]{1,4}/ "|"){1,3} "</seg>"')
+    tokens = []
+    while not constraint.is_complete:
+        forced = constraint.advance_forced(100)
+        tokens += forced
+        if constraint.is_complete:
+            break
+        token = int(draw.choice(np.flatnonzero(constraint.allowed())))
+        constraint.advance([token])
+        tokens.append(token)
+    assert re.fullmatch(r"<seg>([a-c é]{1,4}\|){1,3}</seg>", spell(vocabulary, tokens))
+
+
+def test_end_token_is_allowed_where_the_text_may_end(vocabulary):
+    constraint = vocabulary.constraint('start: "a" "b"*')
+    assert not constraint.allowed()[END]
+    constraint.advance_forced(10)
+    assert constraint.allowed()[END]
+    assert not constraint.is_complete
+
+
+def test_text_that_cannot_go_on_is_complete(vocabulary):
+    constraint = vocabulary.constraint('start: "yes"')
+    tokens = constraint.advance_forced(100)
+    assert spell(vocabulary, tokens) == "yes"
+    assert constraint.is_complete
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_forced_tokens_respect_the_limit(vocabulary, limit):
+    whole = vocabulary.constraint('start: "0123456789"').advance_forced(100)
+    constraint = vocabulary.constraint('start: "0123456789"')
+    assert constraint.advance_forced(limit) == whole[:limit]
+    assert constraint.advance_forced(100) == whole[limit:]
+
+
+def test_constraints_of_one_grammar_are_independent(vocabulary):
+    grammar = 'start: ("a" | "b") "c"'
+    first = vocabulary.constraint(grammar)
+    first.advance([int(np.flatnonzero(first.allowed())[0])])
+    assert vocabulary.constraint(grammar).allowed().sum() > 1
+
+
+def test_bad_grammar_is_an_error(vocabulary):
+    with pytest.raises(InternalError, match="does not compile"):
+        vocabulary.constraint("start: nowhere")
+
+
+def test_refused_token_is_an_error(vocabulary):
+    constraint = vocabulary.constraint('start: "ab" | "ac"')
+    refused = int(np.flatnonzero(~constraint.allowed())[-1])
+    with pytest.raises(InternalError, match="refused"):
+        constraint.advance([refused])
