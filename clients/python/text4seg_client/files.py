@@ -78,10 +78,10 @@ def output_paths(images: ImageSet, folder: Path) -> tuple[Path, ...]:
     """
     relative = [path.relative_to(images.root) for path in images.paths]
     count = Counter(path.with_suffix("") for path in relative)
-    return tuple(
-        folder / (stem if count[stem] == 1 else path)
-        for path, stem in ((path, path.with_suffix("")) for path in relative)
-    )
+    stems = [stem if count[stem] == 1 else path for path in relative for stem in (path.with_suffix(""),)]
+    # A kept suffix can meet another name (a.jpg, a.png and a.jpg.png): then all of them are kept.
+    names = stems if len(set(stems)) == len(stems) else relative
+    return tuple(folder / name for name in names)
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -1,6 +1,5 @@
 """Draw regions and boxes over a photograph: translucent colour, crisp contour, tags inside the picture."""
 
-import colorsys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -23,9 +22,10 @@ _PALETTE: tuple[Colour, ...] = (
     (176, 214, 40),
     (92, 100, 255),
     (205, 140, 90),
-    (150, 225, 255),
+    (230, 230, 230),
 )
-_GOLDEN_RATIO = 0.618033988749895
+# The palette again, darker and then paler: (grey to move towards, how far).
+_SHADES = ((0, 0.0), (0, 0.45), (255, 0.6))
 _FILL = 0.38
 
 
@@ -58,7 +58,7 @@ class _Rectangle(NamedTuple):
 
 
 def colour_of(index: int) -> Colour:
-    """Colour of the label with this index: always the same one, and unlike its neighbours'.
+    """Colour of the label with this index: always the same one, and unlike those of the 35 next labels.
 
     Args:
         index: position of the label in the query, 0-based.
@@ -66,13 +66,10 @@ def colour_of(index: int) -> Colour:
     Returns:
         Red, green and blue, 0 to 255.
     """
-    if index < len(_PALETTE):
-        return _PALETTE[index]
-    beyond = index - len(_PALETTE)
-    hue = (0.07 + beyond * _GOLDEN_RATIO) % 1.0
-    value = (0.98, 0.68)[beyond % 2]
-    red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.55, 0.7)[beyond % 3], value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    round_, place = divmod(index, len(_PALETTE))
+    target, share = _SHADES[round_ % len(_SHADES)]
+    red, green, blue = (round(channel + (target - channel) * share) for channel in _PALETTE[place])
+    return red, green, blue
 
 
 def draw_overlay(
