@@ -1,4 +1,4 @@
-"""Both clients against a server on the loopback interface: every test runs once blocking and once on asyncio."""
+"""Both clients against a server on the loopback interface: tests run once blocking and once on asyncio."""
 
 import asyncio
 import inspect
@@ -11,19 +11,6 @@ import grpc
 import numpy as np
 import pytest
 from PIL import Image
-from text4seg_client import (
-    AsyncClient,
-    Client,
-    ImageId,
-    LabelQuery,
-    MaskFormat,
-    OpenQuery,
-    RefineMode,
-    RetryPolicy,
-    SegmentOptions,
-    Turn,
-)
-from text4seg_client.retry import is_unreachable
 
 from tests.hand_server import HandServicer, picture, png, serving
 from text4seg.errors import (
@@ -46,6 +33,19 @@ from text4seg.segmentation import (
     GridRow,
     SegmentAnswer,
 )
+from text4seg_client import (
+    AsyncClient,
+    Client,
+    ImageId,
+    LabelQuery,
+    MaskFormat,
+    OpenQuery,
+    RefineMode,
+    RetryPolicy,
+    SegmentOptions,
+    Turn,
+)
+from text4seg_client.retry import is_unreachable
 
 
 @dataclass

@@ -70,13 +70,13 @@ def images_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object per image, one per line")
     parser.add_argument("-o", "--output", metavar="PATH", help="overlay picture; for several images a folder")
     parser.add_argument(
-        "--min-score", metavar="S", type=_share, default=0.0, help="leave out what scores lower, 0 to 1"
+        "--min-score", metavar="S", type=share, default=0.0, help="leave out what scores lower, 0 to 1"
     )
     parser.add_argument(
         "--split", action="store_true", help="split regions into connected components (a heuristic)"
     )
     parser.add_argument("--no-cache", action="store_true", help="compute anew, and store nothing")
-    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of everything random (default 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of everything random (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_refine(parser, "auto" if command == "segment" else "none")
     _add_connection(parser)
@@ -99,7 +99,7 @@ def chat_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", metavar="PATH", help="overlay picture of the regions in the last answer"
     )
-    parser.add_argument("--max-tokens", metavar="N", type=_positive, help="most tokens of an answer")
+    parser.add_argument("--max-tokens", metavar="N", type=positive, help="most tokens of an answer")
     _add_refine(parser, "none")
     _add_connection(parser)
     return parser
@@ -109,10 +109,10 @@ def serve_parser() -> argparse.ArgumentParser:
     """Arguments of ``serve``."""
     parser = argparse.ArgumentParser(
         "text4seg serve",
-        description="Start all services in this terminal; Ctrl+C stops them. Settings: environment variables.",
+        description="Start all services here; Ctrl+C stops them. Environment variables configure them.",
     )
     parser.add_argument("--address", metavar="HOST:PORT", help=f"where to listen (default {DEFAULT_ADDRESS})")
-    parser.add_argument("--wait", metavar="S", type=_seconds, default=120.0, help="longest start, in seconds")
+    parser.add_argument("--wait", metavar="S", type=seconds, default=120.0, help="longest start, in seconds")
     return parser
 
 
@@ -141,7 +141,7 @@ def _add_connection(parser: argparse.ArgumentParser, address: str | None = DEFAU
     known = f" (default {address})" if address else ""
     group.add_argument("--address", metavar="HOST:PORT", default=address, help=f"the server{known}")
     group.add_argument(
-        "--timeout", metavar="S", type=_seconds, default=60.0, help="seconds per image (default 60)"
+        "--timeout", metavar="S", type=seconds, default=60.0, help="seconds per image (default 60)"
     )
     group.add_argument("--tls", action="store_true", help="connect with TLS; implied by the options below")
     group.add_argument(
@@ -153,28 +153,32 @@ def _add_connection(parser: argparse.ArgumentParser, address: str | None = DEFAU
     group.add_argument("--api-key-file", metavar="FILE", help="file that holds the API key")
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """A number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError("must be from 0 to 1")
     return value
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A positive, finite time."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0 seconds")
     return value
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """A whole number, not negative."""
     value = int(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError("must be from 0 to 2**63 - 1")
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number, at least 1."""
     value = int(text)
     if not 0 < value < 2**31:
         raise argparse.ArgumentTypeError("must be at least 1")
