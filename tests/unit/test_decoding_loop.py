@@ -128,9 +128,7 @@ def test_end_token_ends_free_text_and_is_not_written(vocabulary):
 def test_cancelled_before_a_pass_stops_without_another(vocabulary, after):
     context = SeededContext(0)
     constraint = vocabulary.constraint(ROWS)
-    steps = list(
-        decode(context, constraint, vocabulary.end_tokens, 200, lambda: context.feeds >= after)
-    )
+    steps = list(decode(context, constraint, vocabulary.end_tokens, 200, lambda: context.feeds >= after))
     assert context.feeds == after
     assert steps[-1].finish is None
 

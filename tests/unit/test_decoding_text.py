@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def cut_text(draw):
     data = text.encode()
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=10)))
     edges = [0, *cuts, len(data)]
-    return text, [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return text, [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 @given(cut_text())

@@ -47,9 +47,7 @@ async def test_the_fake_says_that_it_is_one():
 
 async def test_box_script_depends_on_the_label_alone():
     generate = use_case()
-    cat, again, dog = [
-        grid_of(await collect(generate, ask(label)), label) for label in ("cat", "cat", "dog")
-    ]
+    cat, again, dog = [grid_of(await collect(generate, ask(label)), label) for label in ("cat", "cat", "dog")]
     assert cat == again
     assert 0 < cat.cells.sum() < cat.cells.size
     assert not np.array_equal(cat.cells, dog.cells)

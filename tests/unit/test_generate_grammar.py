@@ -99,7 +99,9 @@ def test_lead_comes_before_the_sentence(vocabulary):
 @pytest.mark.parametrize("seed", range(4))
 def test_every_block_in_free_text_is_well_formed(vocabulary, seed):
     # Only tokens that spell tags, where they are allowed: the walk opens many blocks and is let out of none.
-    wanted = {token for token in range(LOGITS) if vocabulary.token_bytes(token) in (b"<", b"seg", b">", b"<seg")}
+    wanted = {
+        token for token in range(LOGITS) if vocabulary.token_bytes(token) in (b"<", b"seg", b">", b"<seg")
+    }
     text = walk(vocabulary, answer_language(request("q", None), SHAPE, Codec.RRLE), seed, wanted, most=400)
     blocks = find_blocks(text)
     assert blocks

@@ -1,0 +1,1 @@
+"""The generator service: an image and a conversation in, text out."""

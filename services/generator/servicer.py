@@ -1,0 +1,57 @@
+"""GeneratorService over gRPC: translate, call the use case, translate."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from services.chassis.deadline import Deadline
+from services.generator.generate import Generate
+from text4seg.errors import DeadlineExceededError
+from text4seg.segmentation import Limits
+from text4seg.v1 import generator_service_pb2 as pb
+from text4seg.v1 import generator_service_pb2_grpc as pb_grpc
+from text4seg.wire import generate_request_from_proto, generator_info_to_proto, text_chunk_to_proto
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
+    """Answers the RPCs of GeneratorService.
+
+    Args:
+        generate: the use case.
+        limits: of requests.
+    """
+
+    def __init__(self, generate: Generate, limits: Limits) -> None:
+        self._generate = generate
+        self._limits = limits
+
+    async def Generate(  # noqa: N802
+        self, request: pb.GenerateRequest, context: _Context
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Stream the assistant's next turn."""
+        deadline = Deadline.from_context(context)
+        async with aclosing(self._generate(generate_request_from_proto(request, self._limits))) as chunks:
+            while True:
+                left = deadline.remaining_s()
+                try:
+                    async with asyncio.timeout(None if math.isinf(left) else left):
+                        chunk = await anext(chunks, None)
+                except TimeoutError as error:
+                    raise DeadlineExceededError("generate") from error
+                if chunk is None:
+                    return
+                yield text_chunk_to_proto(chunk)
+
+    async def GetGeneratorInfo(  # noqa: N802
+        self, request: pb.GetGeneratorInfoRequest, context: _Context
+    ) -> pb.GetGeneratorInfoResponse:
+        """Describe the loaded model."""
+        return generator_info_to_proto(self._generate.info)

@@ -1,0 +1,45 @@
+"""Everything about the generator that its operator may choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.chassis.settings import Address, ServerSettings
+from services.generator.scripted_model import Script
+
+BUNDLED_CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
+
+
+class GeneratorSettings(ServerSettings):
+    """Read from ``T4S_GENERATOR_*`` and, before it, from the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="T4S_GENERATOR_")
+
+    address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50052"
+    """Where to listen, ``host:port``; port 0 takes any free port."""
+    engine: Literal["hf", "scripted"] = "hf"
+    """What runs the model: ``hf`` (transformers in this process) or ``scripted`` (a fake, for tests only)."""
+    checkpoint: Path = BUNDLED_CHECKPOINT
+    """Directory of a transformers image-text-to-text checkpoint with an entry ``text4seg`` in config.json."""
+    device: str = "cpu"
+    """Torch device, for example ``cpu`` or ``cuda:0``."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Floating-point type of the weights; ``auto`` takes them as they are stored."""
+    threads: Annotated[int, Field(ge=0)] = 1
+    """Threads of torch. 0 leaves torch's own choice, which can slow down a small model on a busy machine."""
+    max_tokens: Annotated[int, Field(ge=1)] = 4096
+    """Most tokens of one answer."""
+    image_cache: Annotated[int, Field(ge=0)] = 16
+    """Encoded images that are kept for the next question about them."""
+    max_image_bytes: Annotated[int, Field(ge=1)] = 24 * 1024 * 1024
+    """Largest image file, in bytes."""
+    max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000
+    """Largest image, height times width."""
+    script: Script = Script.BOX
+    """What the fake answers: a rectangle per label, or that nothing is there."""
+    script_delay_s: Annotated[float, Field(ge=0)] = 0.0
+    """Pause of the fake before each chunk, in seconds."""
