@@ -176,6 +176,9 @@ class LabelGrid:
         names = tuple(self.labels[int(used[position])] for position in order)
         return self.shape, names, rank[inverse.ravel()].tobytes()
 
+    def __repr__(self) -> str:
+        return f"LabelGrid(labels={self.labels!r}, cells=int16{list(self.shape)})"
+
     def __eq__(self, other: object) -> bool:
         """Compare patch by patch, by label name."""
         return self._key() == other._key() if isinstance(other, LabelGrid) else NotImplemented

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from text4seg.descriptors import Codec, DecodeReport, LabelGrid
 from text4seg.masks import Box
-from text4seg.segmentation.equality import equal_fields
+from text4seg.segmentation.equality import equal_fields, repr_fields
 from text4seg.segmentation.requests import Limits, Turn
 
 
@@ -71,6 +71,9 @@ class Region:
 
     def __eq__(self, other: object) -> bool:
         return equal_fields(self, other)
+
+    def __repr__(self) -> str:
+        return repr_fields(self)
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 

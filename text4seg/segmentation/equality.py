@@ -1,4 +1,4 @@
-"""Equality of values that hold arrays: the one that dataclasses generate fails on them."""
+"""Equality and repr of values that hold arrays: what dataclasses generate fails, or fills the screen."""
 
 from dataclasses import fields
 from typing import Any
@@ -11,6 +11,22 @@ def equal_fields(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False
     return all(_equal(getattr(left, field.name), getattr(right, field.name)) for field in fields(left))
+
+
+def repr_fields(value: Any) -> str:
+    """Write a dataclass instance as its constructor call, arrays by their extent: ``mask=bool[300, 451]``."""
+    texts = (f"{field.name}={_repr(getattr(value, field.name))}" for field in fields(value))
+    return f"{type(value).__name__}({', '.join(texts)})"
+
+
+def _repr(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, bytes):
+        return f"bytes[{len(value)}]"
+    if isinstance(value, tuple) and any(isinstance(item, np.ndarray) for item in value):
+        return f"({', '.join(map(_repr, value))})"
+    return repr(value)
 
 
 def _equal(left: object, right: object) -> bool:

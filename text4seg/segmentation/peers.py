@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from text4seg.descriptors import Codec
 from text4seg.scores import Calibration, TokenLogprob
 from text4seg.segmentation.answers import FinishReason
-from text4seg.segmentation.equality import equal_fields
+from text4seg.segmentation.equality import equal_fields, repr_fields
 from text4seg.segmentation.requests import Turn
 
 
@@ -107,6 +107,9 @@ class RefineRequest:
     def __eq__(self, other: object) -> bool:
         return equal_fields(self, other)
 
+    def __repr__(self) -> str:
+        return repr_fields(self)
+
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 
 
@@ -126,6 +129,9 @@ class RefinedMask:
 
     def __eq__(self, other: object) -> bool:
         return equal_fields(self, other)
+
+    def __repr__(self) -> str:
+        return repr_fields(self)
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 
