@@ -126,9 +126,9 @@ class ResultCache:
     ) -> tuple[SegmentAnswer, CacheOutcome]:
         """Return the answer under a key and where it came from.
 
-        Callers with the same key share one computation. It goes on while at least one of them waits, and its
-        failure fails all of them. Only a deadline is not shared: a caller with time left starts again when the
-        call that it had joined ran out of its own.
+        Callers with the same key share one computation. It goes on while at least one of them waits, and
+        its failure fails all of them. Only a deadline is not shared: a caller with time left starts again
+        when the call that it had joined ran out of its own.
 
         Args:
             key: names everything that the answer depends on.
