@@ -111,8 +111,15 @@ def serve_parser() -> argparse.ArgumentParser:
         "text4seg serve",
         description="Start all services here; Ctrl+C stops them. Environment variables configure them.",
     )
-    parser.add_argument("--address", metavar="HOST:PORT", help=f"where to listen (default {DEFAULT_ADDRESS})")
-    parser.add_argument("--wait", metavar="S", type=seconds, default=120.0, help="longest start, in seconds")
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=DEFAULT_ADDRESS,
+        help=f"where to listen (default {DEFAULT_ADDRESS})",
+    )
+    parser.add_argument(
+        "--wait", metavar="S", type=seconds, default=120.0, help="say so when not ready by then"
+    )
     return parser
 
 

@@ -23,7 +23,7 @@ from text4seg.segmentation import CacheOutcome, PhraseQuery, RefineMode, Region,
 from text4seg_client.client import Client
 from text4seg_client.files import write_picture
 from text4seg_client.images import read_pixels
-from text4seg_client.local_server import ServerStartError, free_ports, local_server
+from text4seg_client.local_server import ServerStartError, free_address, local_server
 from text4seg_client.overlay import draw_overlay
 from text4seg_client.report import box_text, table
 
@@ -42,6 +42,7 @@ _CAT_OUTLINE = (
 )  # fmt: skip
 
 _CAT_BOX_IOU = 0.5
+_QUIET = "--log-level=WARNING"
 _WIDTH = 900
 
 
@@ -90,17 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = pictures(options.scene)
-        orchestrator, generator, refiner = (f"127.0.0.1:{port}" for port in free_ports(3))
-        settings = {
-            "T4S_GENERATOR_ADDRESS": generator,
-            "T4S_REFINER_ADDRESS": refiner,
-            "T4S_ORCHESTRATOR_GENERATOR_ADDRESS": generator,
-            "T4S_ORCHESTRATOR_REFINER_ADDRESS": refiner,
-        }
+        address = free_address()
         print("starting the services ...", flush=True)
-        with local_server(orchestrator, settings, options.wait) as (_, info), Client(orchestrator) as client:
+        with local_server(address, options.wait, _QUIET) as info, Client(address) as client:
             rows, columns = info.generator.shape
-            print(f"model {info.versions.model}, {rows}x{columns} grid; refiners: {info.refiner_models}\n")
+            refiners = ", ".join(info.refiner_models) or "none"
+            print(f"model {info.versions.model}, {rows}x{columns} grid; refiners: {refiners}\n")
             results = [ask(client, picture) for picture in found]
     except (ServerStartError, Text4SegError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
