@@ -13,6 +13,7 @@ from services.chassis.image_file import ImageLimits, read_image
 from services.chassis.routing import Router
 from services.chassis.server import run_service
 from services.chassis.worker import ModelThread
+from services.generator.checkpoint import read_facts
 from services.generator.generate import Generate, TextModel
 from services.generator.images import ImageReader
 from services.generator.scripted_model import ScriptedModel
@@ -46,6 +47,7 @@ async def _load(settings: GeneratorSettings, read_image: ImageReader, resources:
 
 
 def _load_hf(settings: GeneratorSettings, read_image: ImageReader, thread: ModelThread) -> TextModel:
+    read_facts(settings.checkpoint)  # a wrong directory is told at once
     # Imported here: torch takes seconds, in which the port answers probes already; the fake does without.
     from services.generator.hf_model import HfTextModel, load_hf_model
 

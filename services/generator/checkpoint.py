@@ -13,6 +13,11 @@ from text4seg.descriptors import Codec
 from text4seg.errors import CheckpointError
 from text4seg.scores import Calibration
 
+_PARTS = {
+    "weights": ("*.safetensors", "*.bin"),
+    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken"),
+    "processor": ("processor_config.json", "preprocessor_config.json"),
+}
 _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 _DOCUMENTS = frozenset({".md", ".gitattributes", ".png", ".jpg"})
 _WHOLE_FILE_BYTES = 256 << 20
@@ -45,10 +50,10 @@ class CheckpointFacts:
 
 
 def read_facts(path: Path) -> CheckpointFacts:
-    """Read ``config.json`` of a checkpoint directory.
+    """Read ``config.json`` of a checkpoint directory, after a look whether the other files are there.
 
     Raises:
-        CheckpointError: when the directory or the file is missing or damaged, or the entry ``text4seg`` is
+        CheckpointError: when the directory or a file is missing or damaged, or the entry ``text4seg`` is
             missing or malformed. The grid is never guessed.
     """
     if not path.is_dir():
@@ -60,6 +65,9 @@ def read_facts(path: Path) -> CheckpointFacts:
             str(path),
             'config.json has no entry "text4seg" with the model\'s grid, codec and template_version',
         )
+    for part, patterns in _PARTS.items():
+        if not any(any(path.glob(pattern)) for pattern in patterns):
+            raise CheckpointError(str(path), f"has no {part} ({patterns[0]})")
     try:
         calibration = entry.get("calibration") or {}
         image_size = entry.get("image_size")

@@ -23,11 +23,6 @@ except ModuleNotFoundError as error:
     if error.name != "text4seg_nano":
         raise
 
-_PARTS = {
-    "weights": ("*.safetensors", "*.bin"),
-    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken"),
-    "processor": ("processor_config.json", "preprocessor_config.json"),
-}
 _TILING_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan", "do_pad")
 _LONGEST_REASON = 240
 
@@ -74,9 +69,6 @@ def load_checkpoint(path: Path, device: str = "cpu", dtype: str = "auto") -> HfC
             str(path),
             f"transformers {transformers.__version__} does not know model type {facts.model_type!r}",
         )
-    for part, patterns in _PARTS.items():
-        if not any(any(path.glob(pattern)) for pattern in patterns):
-            raise CheckpointError(str(path), f"has no {part} ({patterns[0]})")
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

@@ -18,6 +18,8 @@ ENTRY = {
 
 def write(path, entry=ENTRY, **config):
     path.mkdir(exist_ok=True)
+    for name in ("model.safetensors", "tokenizer.json", "processor_config.json"):
+        (path / name).touch()
     (path / "config.json").write_text(json.dumps({"model_type": "llava", "text4seg": entry, **config}))
     return path
 
@@ -80,6 +82,20 @@ def test_missing_directory_and_missing_config_are_errors(tmp_path):
     with pytest.raises(CheckpointError, match="not a directory"):
         read_facts(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        read_facts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("model.safetensors", "weights"),
+        ("tokenizer.json", "tokenizer"),
+        ("processor_config.json", "processor"),
+    ],
+)
+def test_missing_part_is_named(tmp_path, name, part):
+    (write(tmp_path) / name).unlink()
+    with pytest.raises(CheckpointError, match=f"has no {part}"):
         read_facts(tmp_path)
 
 
