@@ -1,0 +1,1 @@
+"""The refiner: image and coarse masks in, sharpened masks out."""

@@ -1,0 +1,51 @@
+"""Everything about the refiner that its operator may choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.chassis.settings import MEBIBYTE, Address, ServerSettings
+
+ModelKind = Literal["grabcut", "sam", "identity"]
+
+
+class RefinerSettings(ServerSettings):
+    """Read from ``T4S_REFINER_*`` and, before it, from the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="T4S_REFINER_")
+
+    address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50053"
+    """Where to listen, ``host:port``; port 0 takes any free port."""
+    model: ModelKind = "grabcut"
+    """The default model: ``grabcut`` (no weights), ``sam``, or ``identity`` (a fake, for tests only)."""
+    extra_models: tuple[ModelKind, ...] = ()
+    """Further models that callers may ask for by name."""
+    sam_checkpoint: Path | None = None
+    """File with the published weights of segment-anything, vit_b, vit_l or vit_h. Required for ``sam``."""
+    sam_mask_prompt: Literal["aligned", "stretched"] = "aligned"
+    """How the coarse mask is laid into SAM's prompt: over the object, or stretched to a square."""
+    device: str = "cpu"
+    """Torch device of ``sam``, for example ``cpu`` or ``cuda:0``."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of torch, for ``sam``; they are those of the whole process. 0 leaves them as they are."""
+    embedding_cache_bytes: Annotated[int, Field(ge=0)] = 16 * MEBIBYTE
+    """Memory for encoded images, kept for the next masks of the same image."""
+    max_image_bytes: Annotated[int, Field(ge=1)] = 24 * MEBIBYTE
+    """Largest image file, in bytes."""
+    max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000
+    """Largest image, height times width."""
+
+    @model_validator(mode="after")
+    def _check_sam(self) -> Self:
+        if "sam" in self.kinds and self.sam_checkpoint is None:
+            raise ValueError("model sam needs sam_checkpoint")
+        return self
+
+    @property
+    def kinds(self) -> tuple[ModelKind, ...]:
+        """All models to load, each once, the default first."""
+        return tuple(dict.fromkeys((self.model, *self.extra_models)))
