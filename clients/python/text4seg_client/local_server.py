@@ -24,6 +24,8 @@ Process = subprocess.Popen[bytes]
 
 _POLL_S = 0.2
 _STOP_S = 30.0
+_REFINER_S = 10.0
+_STANDARD_ERROR = 2
 # The first is the code, the second one of the packages that the extras bring.
 _NEEDED = ("services", "pydantic_settings")
 
@@ -94,7 +96,7 @@ def serve(address: str, wait_s: float) -> int:
 
 
 def start(address: str, *arguments: str) -> Process:
-    """Start the services as a child that inherits environment and output.
+    """Start the services as a child that inherits the environment and logs to this process's standard error.
 
     The child is in a process group of its own: Ctrl+C reaches this process only, which stops the child.
 
@@ -107,7 +109,7 @@ def start(address: str, *arguments: str) -> Process:
             "pip install 'text4seg-serving[generator,refiner,orchestrator]'"
         )
     command = [sys.executable, "-m", "services", f"--address={address}", *arguments]
-    return subprocess.Popen(command, process_group=0)
+    return subprocess.Popen(command, stdout=_STANDARD_ERROR, process_group=0)
 
 
 def stop(process: Process) -> None:
@@ -128,19 +130,26 @@ def wait_until_ready(process: Process, address: str, wait_s: float) -> ModelInfo
         ServerStartError: the child ended, or what answers is something else.
     """
     deadline = time.monotonic() + wait_s
+    alone_until: float | None = None
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerStartError(f"the services ended at start with exit code {process.returncode}")
         try:
             # A new connection each time: one that was refused waits before it tries again.
             with Client(address, timeout_s=5.0) as client:
-                return client.model_info()
+                info = client.model_info()
         except (ServiceUnavailableError, DeadlineExceededError):
-            time.sleep(_POLL_S)
+            pass
         except (UnauthenticatedError, PermissionDeniedError):
             return None
         except Text4SegError as error:
             raise ServerStartError(f"what answers at {address} is no such server: {error}") from error
+        else:
+            # Answers are possible before the refiner is there, but they are coarse: give it some time.
+            alone_until = alone_until or time.monotonic() + _REFINER_S
+            if info.refiner_models or time.monotonic() > alone_until:
+                return info
+        time.sleep(_POLL_S)
     return None
 
 
