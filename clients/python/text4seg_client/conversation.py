@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def converse(
     Raises:
         OSError: the image cannot be read.
     """
+    with suppress(ImportError):
+        import readline  # noqa: F401  # input() then edits lines and remembers them
     data = Path(talk.image).expanduser().read_bytes()
     turns: tuple[Turn, ...] = ()
     print("Ask about the image; /new starts over, /quit ends.", file=sys.stderr)

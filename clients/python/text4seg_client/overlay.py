@@ -27,6 +27,7 @@ _PALETTE: tuple[Colour, ...] = (
 # The palette again, darker and then paler: (grey to move towards, how far).
 _SHADES = ((0, 0.0), (0, 0.45), (255, 0.6))
 _FILL = 0.38
+_MOST_RIM_WORK = 50_000_000
 
 
 class Mark(Protocol):
@@ -153,9 +154,10 @@ def _tint(canvas: NDArray[np.float32], mask: NDArray[np.bool_], colour: Colour, 
         slice(max(0, columns[0] - border), columns[-1] + 1 + border),
     )
     view, inside = canvas[window], mask[window]
-    hairline = ~inside & ~_shrink(~inside, max(1, line // 2))
-    _blend(view, np.zeros(3, np.float32), _soften(hairline) * 0.6)
-    rim = _soften(inside & ~_shrink(inside, line))
+    edge = inside & ~_eroded(inside)
+    hairline = ~inside & _widened(edge, max(1, line // 2))
+    _blend(view, np.zeros(3, np.float32), _soften(hairline) * np.float32(0.6))
+    rim = _soften(inside & _widened(edge, line - 1))
     _blend(view, np.asarray(colour, np.float32), np.maximum(rim, inside * np.float32(_FILL)))
 
 
@@ -172,13 +174,26 @@ def _soften(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return soft
 
 
-def _shrink(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """Erode by `steps` pixels in the four directions; the picture's edge does not erode."""
-    for _ in range(steps):
-        padded = np.pad(mask, 1, mode="edge")
-        inner = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1]
-        mask = inner & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Take off the outermost pixels (4-neighbours); the picture's edge is no edge of the mask."""
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1]
+    eroded: NDArray[np.bool_] = inner & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return eroded
+
+
+def _widened(line: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """All pixels within `radius` of the line; just the line where it is most of the picture."""
+    rows, columns = np.nonzero(line)
+    steps = range(-radius, radius + 1)
+    disc = [(down, right) for down in steps for right in steps if down**2 + right**2 <= radius**2]
+    if rows.size * len(disc) > _MOST_RIM_WORK:
+        return line
+    height, width = line.shape
+    wide = np.zeros((height + 2 * radius, width + 2 * radius), np.bool_)
+    for down, right in disc:
+        wide[rows + (radius + down), columns + (radius + right)] = True
+    return wide[radius : radius + height, radius : radius + width]
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: _Rectangle, colour: Colour, line: int) -> None:
