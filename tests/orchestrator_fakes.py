@@ -50,7 +50,7 @@ REFINER = RefinerInfo(model="fake-refiner", version="7", models=("fake-refiner",
 
 
 def cells(picture: str) -> NDArray[np.int16]:
-    """Read a picture such as "..a. .aa. .... ....": '.' is others, letters are labels in alphabetical order."""
+    """Read a picture such as "..a. .aa. .... ....": '.' is others, 'a' is the first label."""
     rows = picture.split()
     return np.array(
         [[0 if cell == "." else ord(cell) - ord("a") + 1 for cell in row] for row in rows], np.int16
@@ -60,6 +60,13 @@ def cells(picture: str) -> NDArray[np.int16]:
 def description(picture: str, *labels: str) -> str:
     """A model's answer that describes a picture; the first label is drawn as 'a'."""
     return answer_text("Here it is:", encode(LabelGrid(("others", *labels), cells(picture))))
+
+
+def assert_same(found: NDArray[np.generic] | None, expected: NDArray[np.generic] | None) -> None:
+    """Assert that there are two arrays, and that they are equal."""
+    assert found is not None
+    assert expected is not None
+    np.testing.assert_array_equal(found, expected)
 
 
 def mask_of(picture: str, letter: str = "a", size: tuple[int, int] = SIZE) -> NDArray[np.bool_]:

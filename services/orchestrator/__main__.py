@@ -12,7 +12,7 @@ from services.chassis.byte_cache import ByteCache, MemoryCache, RedisCache
 from services.chassis.health import Health
 from services.chassis.image_file import ImageLimits
 from services.chassis.routing import Router
-from services.chassis.server import run_service
+from services.chassis.server import StartupError, run_service
 from services.orchestrator.chat import Chatter
 from services.orchestrator.detect import Detector
 from services.orchestrator.grpc_peers import GrpcGenerator, GrpcRefiner, PeerOptions, open_channel
@@ -34,12 +34,15 @@ async def build(settings: OrchestratorSettings, router: Router, health: Health) 
     Health has the fact "generator": no answer is possible without it. Without a refiner, answers are coarse.
 
     Raises:
-        OSError: a TLS file cannot be read.
-        ValueError: the Redis address is malformed.
+        StartupError: a TLS file cannot be read, or the Redis address is malformed.
     """
     health.report("generator", False)
     options = _peer_options(settings)
+    limits = _limits(settings)
+    answers, images = _stores(settings)
     async with AsyncExitStack() as resources:
+        for store in (answers, images):
+            resources.push_async_callback(store.aclose)
         channel = await resources.enter_async_context(open_channel(settings.generator_address, options))
         generator = GrpcGenerator(channel, options, partial(health.report, "generator"))
         await resources.enter_async_context(generator.watch.running())
@@ -48,10 +51,6 @@ async def build(settings: OrchestratorSettings, router: Router, health: Health) 
             channel = await resources.enter_async_context(open_channel(settings.refiner_address, options))
             refiner = GrpcRefiner(channel, options)
             await resources.enter_async_context(refiner.watch.running())
-        answers, images = _stores(settings)
-        for store in (answers, images):
-            resources.push_async_callback(store.aclose)
-        limits = _limits(settings)
         image_limits = ImageLimits(bytes=limits.image_bytes, pixels=limits.image_pixels)
         image_store = ImageStore(images, image_limits, settings.image_ttl_s)
         refinement = Refinement(refiner, settings.min_agreement)
@@ -74,10 +73,13 @@ async def build(settings: OrchestratorSettings, router: Router, health: Health) 
 def _stores(settings: OrchestratorSettings) -> tuple[ByteCache, ByteCache]:
     """Return where answers and where images are kept."""
     if settings.redis_url:
-        return (
-            RedisCache(settings.redis_url, settings.redis_budget_s),
-            RedisCache(settings.redis_url, settings.redis_image_budget_s),
-        )
+        try:
+            return (
+                RedisCache(settings.redis_url, settings.redis_budget_s),
+                RedisCache(settings.redis_url, settings.redis_image_budget_s),
+            )
+        except ValueError as error:
+            raise StartupError(f"redis_url: {error}") from error
     return MemoryCache(settings.cache_bytes), MemoryImages(settings.image_store_bytes)
 
 

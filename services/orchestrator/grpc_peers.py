@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from services.chassis.logs import REQUEST_ID_HEADER, current_request_id
+from services.chassis.server import StartupError
 from services.orchestrator.ports import Budget
 from text4seg import wire
 from text4seg.errors import (
@@ -40,6 +41,7 @@ _Info = TypeVar("_Info")
 
 _INFO_TIMEOUT_S = 2.0
 _RETRY_S = 0.5
+_RECENT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ async def open_channel(address: str, options: PeerOptions) -> AsyncIterator[grpc
     """Open a channel; it connects when first used, and again whenever the connection is lost.
 
     Raises:
-        OSError: a TLS file cannot be read.
+        StartupError: a TLS file cannot be read.
     """
     arguments = [
         ("grpc.max_receive_message_length", options.max_message_bytes),
@@ -85,11 +87,14 @@ async def open_channel(address: str, options: PeerOptions) -> AsyncIterator[grpc
     if options.tls_ca is None:
         channel = grpc.aio.insecure_channel(address, arguments)
     else:
-        credentials = grpc.ssl_channel_credentials(
-            options.tls_ca.read_bytes(),
-            None if options.tls_key is None else options.tls_key.read_bytes(),
-            None if options.tls_certificate is None else options.tls_certificate.read_bytes(),
-        )
+        try:
+            credentials = grpc.ssl_channel_credentials(
+                options.tls_ca.read_bytes(),
+                None if options.tls_key is None else options.tls_key.read_bytes(),
+                None if options.tls_certificate is None else options.tls_certificate.read_bytes(),
+            )
+        except OSError as error:
+            raise StartupError(f"the TLS files for the peers cannot be used: {error}") from error
         channel = grpc.aio.secure_channel(address, credentials, arguments)
     try:
         yield channel
@@ -191,7 +196,7 @@ class PeerWatch(Generic[_Info]):
     async def _refresh(self, even_if_fresh: bool = False) -> None:
         async with self._asking:
             # Callers that waited for the lock, or come right after a failure, need not ask again.
-            recent = self._clock() - self._asked_at < _RETRY_S
+            recent = self._clock() - self._asked_at < _RECENT_S
             if (self._fresh and not even_if_fresh) or (not even_if_fresh and recent):
                 return
             was_reachable = self._fresh

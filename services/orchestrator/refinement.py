@@ -87,9 +87,7 @@ class Refinement:
         if options.refine is RefineMode.NONE:
             return None
         try:
-            if self._refiner is None:
-                raise PeerUnavailableError("refiner", "is not configured on this server")
-            info = await self._refiner.info()
+            info = await self._expected().info()
         except Text4SegError:
             if options.refine is RefineMode.REQUIRED:
                 raise
@@ -157,11 +155,10 @@ class Refinement:
     async def _call(
         self, image: OpenImage, regions: Sequence[Region], options: SegmentOptions, budget: Budget
     ) -> RefineAnswer:
-        if self._refiner is None:
-            raise PeerUnavailableError("refiner", "is not configured on this server")
+        refiner = self._expected()
         coarse = tuple(_cells(region).astype(np.float32) for region in regions)
         request = RefineRequest(image.data, coarse, options.seed, options.refiner_model)
-        answer = await self._refiner.refine(request, budget)
+        answer = await refiner.refine(request, budget)
         if len(answer.masks) != len(regions):
             raise InternalError(f"the refiner returned {len(answer.masks)} masks for {len(regions)} regions")
         for refined in answer.masks:
@@ -171,10 +168,16 @@ class Refinement:
                 )
         return answer
 
-    async def _name(self, model: str) -> str:
+    def _expected(self) -> Refiner:
         if self._refiner is None:
+            raise PeerUnavailableError("refiner", "is not configured on this server")
+        return self._refiner
+
+    async def _name(self, model: str) -> str:
+        try:
+            info = await self._expected().info()
+        except Text4SegError:  # it has just answered: not knowing its version is no reason to fail
             return model
-        info = await self._refiner.info()
         return f"{model} {info.version}".strip() if model == info.model else model
 
 

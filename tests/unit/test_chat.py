@@ -16,6 +16,7 @@ from tests.orchestrator_fakes import (
     FakeGenerator,
     FakeImages,
     FakeRefiner,
+    assert_same,
     description,
     mask_of,
 )
@@ -108,7 +109,7 @@ async def test_regions_follow_each_completed_block() -> None:
         assert (event.begin, event.end) == (block.begin, block.end)
         so_far = spoken(events[:place])
         assert block.end <= len(so_far) < block.end + 7  # as soon as the block was closed
-        np.testing.assert_array_equal(event.regions[0].mask, mask_of(picture))
+        assert_same(event.regions[0].mask, mask_of(picture))
         assert event.regions[0].score > 0.5
         assert event.descriptor.report.repairs == ()
         assert event.descriptor.text == TWO_BLOCKS[block.begin : block.end]

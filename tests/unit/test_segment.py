@@ -24,6 +24,7 @@ from tests.orchestrator_fakes import (
     FakeImages,
     FakeRefiner,
     asks_for,
+    assert_same,
     cells,
     description,
     mask_of,
@@ -114,8 +115,8 @@ async def test_a_phrase_gets_its_region() -> None:
     answer = await segmenter().answer(phrases("cat"), FOREVER)
     (region,) = answer.regions
     assert region.label == "cat"
-    np.testing.assert_array_equal(region.mask, mask_of(CAT))
-    np.testing.assert_array_equal(region.grid_mask, cells(CAT) == 1)
+    assert_same(region.mask, mask_of(CAT))
+    assert_same(region.grid_mask, cells(CAT) == 1)
     assert region.box == Box(20, 10, 60, 30)
     assert region.area == 40 * 20
     assert 0 < region.score < 1
@@ -238,7 +239,8 @@ async def test_the_confidence_map_comes_when_asked_for() -> None:
     answer = await segmenter().answer(phrases("cat", options=replace(COARSE, confidence_map=True)), FOREVER)
     confidence = answer.regions[0].confidence
     assert confidence is not None
-    assert (confidence.shape, confidence.dtype) == (SHAPE, np.float32)
+    assert confidence.shape == SHAPE
+    assert confidence.dtype == np.float32
     inside = cells(CAT) == 1
     assert confidence[inside].mean() == pytest.approx(answer.regions[0].score)
     assert confidence[inside].min() > confidence[~inside].max()
@@ -249,8 +251,8 @@ async def test_refined_masks_take_the_place_of_coarse_ones() -> None:
     request = phrases("cat", options=replace(REQUIRED, seed=5, refiner_model="other"))
     answer = await segmenter(refiner=refiner).answer(request, FOREVER)
     (region,) = answer.regions
-    np.testing.assert_array_equal(region.mask, np.roll(mask_of(CAT), 1, axis=1))
-    np.testing.assert_array_equal(region.grid_mask, cells(CAT) == 1)
+    assert_same(region.mask, np.roll(mask_of(CAT), 1, axis=1))
+    assert_same(region.grid_mask, cells(CAT) == 1)
     assert region.box == Box(21, 10, 61, 30)
     assert region.refined
     assert region.refine_score == 0.8
@@ -258,7 +260,7 @@ async def test_refined_masks_take_the_place_of_coarse_ones() -> None:
     assert answer.timing.refine_s is not None
     (refine,) = refiner.requests
     assert (refine.image, refine.seed, refine.model) == (b"image", 5, "other")
-    np.testing.assert_array_equal(refine.coarse[0], (cells(CAT) == 1).astype(np.float32))
+    assert_same(refine.coarse[0], (cells(CAT) == 1).astype(np.float32))
 
 
 async def test_the_default_refiner_is_named_with_its_version() -> None:
@@ -279,7 +281,7 @@ async def test_auto_answers_coarse_when_the_refiner_fails(failure: Exception) ->
     refiner = FakeRefiner(failure=failure)  # type: ignore[arg-type]
     answer = await segmenter(refiner=refiner).answer(phrases("cat", options=AUTO), FOREVER)
     assert not answer.regions[0].refined
-    np.testing.assert_array_equal(answer.regions[0].mask, mask_of(CAT))
+    assert_same(answer.regions[0].mask, mask_of(CAT))
     assert [warning.kind for warning in answer.warnings] == [WarningKind.REFINER_FAILED]
     assert "secret" not in answer.warnings[0].message
     assert answer.versions.refiner == ""
@@ -346,7 +348,7 @@ async def test_refined_labels_of_a_list_do_not_overlap() -> None:
     better = max(answer.regions, key=lambda region: region.score)
     letter = {"sky": "a", "road": "b"}[better.label]
     coarse = mask_of("aaaa aaaa ..bb bbbb", letter)
-    np.testing.assert_array_equal(better.mask, grown.change(coarse))
+    assert_same(better.mask, grown.change(coarse))
 
 
 async def test_phrases_may_overlap() -> None:
@@ -354,7 +356,7 @@ async def test_phrases_may_overlap() -> None:
     answer = await segmenter(FakeGenerator(answers), FakeRefiner()).answer(
         phrases("cat", "pet", options=AUTO), FOREVER
     )
-    np.testing.assert_array_equal(answer.regions[0].mask, answer.regions[1].mask)
+    assert_same(answer.regions[0].mask, answer.regions[1].mask)
 
 
 async def test_an_unknown_refiner_model_is_refused_before_anything_is_written() -> None:
@@ -459,7 +461,7 @@ async def test_the_stream_goes_from_rows_to_coarse_regions_to_the_answer() -> No
     assert isinstance(coarse, CoarseRegions)
     assert isinstance(answer, SegmentAnswer)
     assert names(coarse.regions) == names(answer.regions) == ["cat", "dog"]
-    np.testing.assert_array_equal(coarse.regions[0].mask, mask_of(CAT))
+    assert_same(coarse.regions[0].mask, mask_of(CAT))
     assert not coarse.regions[0].refined
     assert answer.regions[0].refined
 
@@ -527,8 +529,8 @@ async def test_a_hit_serves_every_mask_format_and_the_confidence_map() -> None:
     options = replace(COARSE, mask_format=MaskFormat.GRID, confidence_map=True, seed=9)
     second = await use_case.answer(phrases("cat", options=options), FOREVER)
     assert (first.cache, second.cache) == (CacheOutcome.MISS, CacheOutcome.HIT)
-    np.testing.assert_array_equal(second.regions[0].mask, first.regions[0].mask)
-    np.testing.assert_array_equal(second.regions[0].grid_mask, first.regions[0].grid_mask)
+    assert_same(second.regions[0].mask, first.regions[0].mask)
+    assert_same(second.regions[0].grid_mask, first.regions[0].grid_mask)
     assert first.regions[0].confidence is None
     assert second.regions[0].confidence is not None
 
