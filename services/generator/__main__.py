@@ -34,7 +34,15 @@ async def build(settings: GeneratorSettings, router: Router, health: Health) -> 
     async with AsyncExitStack() as resources:
         model = await _load(settings, partial(read_image, limits=limits, field="image"), resources)
         generate = Generate(model, Gate(settings.concurrency, settings.queue))
-        servicer = GeneratorServicer(generate, Limits(image_bytes=limits.bytes, image_pixels=limits.pixels))
+        # Conversations are the orchestrator's to limit: these only bound what one request can cost.
+        requests = Limits(
+            image_bytes=limits.bytes,
+            image_pixels=limits.pixels,
+            phrases=1024,
+            turns=1024,
+            conversation_characters=1 << 20,
+        )
+        servicer = GeneratorServicer(generate, requests)
         router.add(add_GeneratorServiceServicer_to_server, servicer)
         yield
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 
 from services.chassis.worker import ModelThread
 from services.generator.answer_grammar import answer_language
@@ -64,7 +65,8 @@ class HfModel:
     def write(self, request: GenerateRequest, cancelled: Callable[[], bool]) -> Iterator[TextChunk]:
         """Write one answer, blocking; see :class:`~services.generator.generate.TextModel`."""
         started = self._clock()
-        inputs = self._inputs(request.turns, self._images.get(request.image))
+        self._check_texts(request)
+        inputs = self._inputs(request, self._images.get(request.image))
         prompt_tokens = int(inputs["input_ids"].shape[1])
         max_tokens = self._room(prompt_tokens, request.max_tokens)
         vocabulary = self._checkpoint.vocabulary
@@ -118,29 +120,35 @@ class HfModel:
         encode = getattr(self._checkpoint.model, "encode_image", None)
         if encode is None:
             return PreparedImage(picture, None)
-        pixels = self._checkpoint.processor.image_processor(images=[picture], return_tensors="pt")
+        inputs = self._processed([Turn("user", "")], picture)
         with torch.inference_mode():
-            return PreparedImage(picture, encode(self._on_device(pixels["pixel_values"])))
+            return PreparedImage(picture, encode(inputs["pixel_values"]))
 
-    def _inputs(self, turns: Sequence[Turn], image: PreparedImage) -> dict[str, Any]:
+    def _inputs(self, request: GenerateRequest, image: PreparedImage) -> dict[str, Any]:
+        inputs = self._processed(request.turns, image.picture)
+        if image.features is not None:
+            inputs.pop("pixel_values", None)
+            inputs[IMAGE_FEATURES] = image.features
+        return inputs
+
+    def _processed(self, turns: Sequence[Turn], picture: Image) -> dict[str, Any]:
         processor = self._checkpoint.processor
-        for index, turn in enumerate(turns):
-            for token in self._checkpoint.control_tokens:
-                if token in turn.text:
-                    raise QueryInvalidError(
-                        f"turns[{index}].text", f"holds the model's control text {token!r}"
-                    )
         prompt = processor.apply_chat_template(
             _conversation(turns), tokenize=False, add_generation_prompt=True
         )
         start = processor.tokenizer.bos_token
         options = {"add_special_tokens": False} if start and prompt.startswith(start) else {}
-        encoded = processor(text=[prompt], images=[image.picture], return_tensors="pt", **options)
-        inputs = {name: self._on_device(value) for name, value in encoded.items()}
-        if image.features is not None:
-            inputs.pop("pixel_values", None)
-            inputs[IMAGE_FEATURES] = image.features
-        return inputs
+        encoded = processor(text=[prompt], images=[picture], return_tensors="pt", **options)
+        return {name: self._on_device(value) for name, value in encoded.items()}
+
+    def _check_texts(self, request: GenerateRequest) -> None:
+        labels = () if request.constraint is None else request.constraint.labels
+        fields = {f"turns[{index}].text": turn.text for index, turn in enumerate(request.turns)}
+        fields |= {f"constraint.labels[{index}]": label for index, label in enumerate(labels)}
+        for field, text in fields.items():
+            for token in self._checkpoint.control_tokens:
+                if token in text:
+                    raise QueryInvalidError(field, f"holds the model's control text {token!r}")
 
     def _on_device(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

@@ -113,7 +113,7 @@ def test_answers_are_those_of_generate_under_the_same_mask(checkpoint, model):
             return scores.masked_fill(~allowed, -torch.inf)
 
     image = model._images.get(request.image)
-    inputs = model._inputs(request.turns, image)
+    inputs = model._inputs(request, image)
     output = checkpoint.model.generate(
         **inputs, max_new_tokens=400, do_sample=False, logits_processor=LogitsProcessorList([Mask()])
     )
@@ -124,7 +124,8 @@ def test_answers_are_those_of_generate_under_the_same_mask(checkpoint, model):
 
 
 def test_several_tokens_at_once_are_read_like_one_after_the_other(checkpoint, model):
-    inputs = model._inputs((Turn("user", "hello"),), model._images.get(image_file()))
+    request = ask()
+    inputs = model._inputs(request, model._images.get(request.image))
     together = HfContext(checkpoint.model, inputs)
     alone = HfContext(checkpoint.model, inputs)
     tokens = [30, 40, 50, 60]
@@ -204,6 +205,9 @@ def test_control_tokens_from_callers_are_refused(model, text):
     with pytest.raises(QueryInvalidError, match="control text") as caught:
         text_of(model, dataclasses.replace(ask(), turns=(Turn("user", text),)))
     assert caught.value.field == "turns[0].text"
+    with pytest.raises(QueryInvalidError, match="control text") as caught:
+        text_of(model, dataclasses.replace(ask(), constraint=DescriptorConstraint(("dog", text))))
+    assert caught.value.field == "constraint.labels[1]"
 
 
 def test_version_follows_the_weights(path, tmp_path):

@@ -3,10 +3,13 @@ import re
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken
 
 from services.generator.decoding.constraint import TokenVocabulary
 from tests.tiny_llava import tiny_tokenizer
+from text4seg.dialogue import SEG_CLOSE, SEG_OPEN, answer_text
 from text4seg.errors import InternalError
+from text4seg.grammar import DescriptorGrammar, answer_lark
 
 LOGITS = 448
 END = 2
@@ -73,6 +76,34 @@ def test_constraints_of_one_grammar_are_independent(vocabulary):
     first = vocabulary.constraint(grammar)
     first.advance([int(np.flatnonzero(first.allowed())[0])])
     assert vocabulary.constraint(grammar).allowed().sum() > 1
+
+
+def with_tags():
+    """A tokenizer that has tags, separators and run lengths as tokens of their own."""
+    tokenizer = tiny_tokenizer()
+    texts = [SEG_OPEN, SEG_CLOSE, "| ", "\n ", *(f" *{count}" for count in range(1, 5))]
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in texts])
+    return tokenizer
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), with_tags()], ids=["plain", "tags"])
+@pytest.mark.parametrize("labels", [("white horse",), ("dog", "white horse"), None])
+def test_text_as_the_tokenizer_writes_it_is_allowed_and_forced(tokenizer, labels):
+    """A model is trained on the tokenizer's own tokens: neither mask nor forced tokens lead it elsewhere."""
+    vocabulary = TokenVocabulary(tokenizer, LOGITS, [END])
+    text = answer_text("Here:", "others *4\n others *1| white horse *2| others *1\n white horse *4\n")
+    constraint = vocabulary.constraint(answer_lark(["Here:"], DescriptorGrammar((3, 4), labels)))
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    while tokens:
+        run = constraint.advance_forced(len(tokens))
+        if run:
+            assert tokens[: len(run)] == run
+        else:
+            run = tokens[:1]
+            assert constraint.allowed()[run[0]]
+            constraint.advance(run)
+        tokens = tokens[len(run) :]
+    assert constraint.is_complete
 
 
 def test_bad_grammar_is_an_error(vocabulary):

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.hf import from_tokenizer
 from numpy.typing import NDArray
 
 from text4seg.errors import InternalError
+from text4seg.labels import SEG_CLOSE, SEG_OPEN
 
 _CACHED_GRAMMARS = 64
 
@@ -32,7 +33,7 @@ class TokenVocabulary:
     """
 
     def __init__(self, tokenizer: Any, size: int, end_tokens: Sequence[int]) -> None:
-        self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, n_vocab=size, eos_token=list(end_tokens))
+        self._tokenizer = _readable(tokenizer, size, list(end_tokens))
         self._matchers: dict[str, LLMatcher] = {}
         self.size = size
         self.end_tokens = frozenset(end_tokens)
@@ -56,6 +57,37 @@ class TokenVocabulary:
                 self._matchers.pop(next(iter(self._matchers)))
             self._matchers[lark] = matcher
         return TokenConstraint(matcher.deep_copy(), self.size, self.end_tokens)
+
+
+class _SpelledTags:
+    """A tokenizer whose tags are text.
+
+    llguidance takes every token that looks like ``<seg>`` for a control token, which no text can spell; some
+    checkpoints have the tags in their vocabulary.
+    """
+
+    def __init__(self, tokenizer: Any, read: LLTokenizer, size: int) -> None:
+        tags = (SEG_OPEN.encode(), SEG_CLOSE.encode())
+        self.eos_token_id = read.eos_token
+        self.bos_token_id = tokenizer.bos_token_id
+        self.tokens = [read.decode_bytes([token]) for token in range(size)]
+        self.special_token_ids = [
+            token for token in range(size) if read.is_special_token(token) and self.tokens[token] not in tags
+        ]
+        self._backend = tokenizer.backend_tokenizer
+
+    def __call__(self, text: bytes) -> list[int]:
+        tokens: list[int] = self._backend.encode(text.decode(), add_special_tokens=False).ids
+        return tokens
+
+
+def _readable(tokenizer: Any, size: int, end_tokens: list[int]) -> LLTokenizer:
+    read = from_tokenizer(tokenizer, n_vocab=size, eos_token=end_tokens)
+    tags = [tag for tag in map(tokenizer.get_vocab().get, (SEG_OPEN, SEG_CLOSE)) if tag is not None]
+    if not any(map(read.is_special_token, tags)):
+        return read
+    spelled = TokenizerWrapper(_SpelledTags(tokenizer, read, size))
+    return LLTokenizer(spelled, n_vocab=size, eos_token=end_tokens)
 
 
 class TokenConstraint:
