@@ -81,6 +81,8 @@ def test_a_scene_is_added_with_its_phrases(tmp_path: Path) -> None:
         (Box(20, 0, 350, 290), None),
         (Box(0, 0, 60, 60), "misses the cat"),
         (Box(300, 200, 451, 300), "misses the cat"),
+        (Box(0, 0, 451, 300), "covers 100% of what is not the cat"),
+        (Box(0, 0, 398, 150), "mask misses the cat"),
         (None, "not found"),
     ],
 )

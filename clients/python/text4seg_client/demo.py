@@ -41,7 +41,8 @@ _CAT_OUTLINE = (
     (270, 300), (0, 300), (0, 122), (28, 108), (30, 75), (34, 40),
 )  # fmt: skip
 
-_CAT_BOX_IOU = 0.5
+_LEAST_IOU = 0.5
+_MOST_SPILL = 0.75
 _QUIET = "--log-level=WARNING"
 _WIDTH = 900
 
@@ -200,11 +201,21 @@ def check_cat(results: Sequence[Result]) -> str | None:
             region = _region(result.refined, "cat")
             if region is None:
                 return "the cat was not found"
-            overlap = box_iou(region.box, CAT_BOX)
-            if overlap < _CAT_BOX_IOU:
-                return f"the box {box_text(region.box)} misses the cat (IoU {overlap:.2f})"
-            return None
+            return _wrong_with(region)
     return "no picture of the cat"
+
+
+def _wrong_with(cat: Region) -> str | None:
+    overlap = box_iou(cat.box, CAT_BOX)
+    if overlap < _LEAST_IOU:
+        return f"the box {box_text(cat.box)} misses the cat (IoU {overlap:.2f})"
+    # The cat fills most of the picture, so a box says little: the mask must be the cat, and not everything.
+    if cat.mask is None or _cat_iou(cat) < _LEAST_IOU:
+        return f"the mask misses the cat (IoU {_cat_iou(cat):.2f})"
+    spill = float(cat.mask[~_cat_outline(cat.mask.shape)].mean())
+    if spill > _MOST_SPILL:
+        return f"the mask covers {spill:.0%} of what is not the cat"
+    return None
 
 
 def _region(answer: SegmentAnswer, phrase: str) -> Region | None:
@@ -212,12 +223,13 @@ def _region(answer: SegmentAnswer, phrase: str) -> Region | None:
 
 
 def _cat_iou(region: Region) -> float:
-    if region.mask is None:
-        return 0.0
-    height, width = region.mask.shape
-    outline = Image.new("1", (width, height))
+    return 0.0 if region.mask is None else iou(region.mask, _cat_outline(region.mask.shape))
+
+
+def _cat_outline(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    outline = Image.new("1", (shape[1], shape[0]))
     ImageDraw.Draw(outline).polygon(_CAT_OUTLINE, fill=1)
-    return iou(region.mask, np.asarray(outline))
+    return np.asarray(outline)
 
 
 def _titled(panel: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
