@@ -7,7 +7,7 @@ import json
 from dataclasses import astuple, dataclass
 
 from text4seg import __version__
-from text4seg.dialogue import conditioned_question, open_question, referring_question
+from text4seg.dialogue import TEMPLATE_VERSION, conditioned_question, open_question, referring_question
 from text4seg.segmentation import (
     DescriptorConstraint,
     GenerateRequest,
@@ -69,7 +69,7 @@ def versions_of(generator: GeneratorInfo, refiner: str = "") -> Versions:
     return Versions(
         model=f"{generator.model} {generator.version}".strip(),
         codec=f"{generator.codec.value} {generator.shape[0]}x{generator.shape[1]}",
-        templates=generator.template_version,
+        templates=TEMPLATE_VERSION,
         refiner=refiner,
         server=__version__,
     )
@@ -102,6 +102,7 @@ def answer_key(
         sharpening = (options.refine.value, options.seed, options.refiner_model, versions, min_agreement)
     parts = (
         __version__,
+        TEMPLATE_VERSION,
         digest,
         type(query).__name__,
         astuple(query),

@@ -116,6 +116,14 @@ async def test_phrases_labels_and_open_vocabulary(suite: Suite) -> None:
     assert [region.label for region in opened.regions] == ["object"]
 
 
+async def test_a_long_list_of_labels() -> None:
+    labels = tuple(f"kind {number}" for number in range(150))
+    async with serving(orchestrator={"max_phrases": 150}) as suite:
+        answer = await segment(suite, request(labels))
+    assert answer.regions
+    assert {region.label for region in answer.regions} <= set(labels)
+
+
 async def test_nothing_there() -> None:
     async with serving(generator={"script": "others"}) as suite:
         answer = await segment(suite, request("unicorn", refine=RefineMode.REQUIRED))

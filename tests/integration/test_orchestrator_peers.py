@@ -300,6 +300,24 @@ async def test_a_caller_that_hangs_up_cancels_the_peers() -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_caller_that_hangs_up_on_a_stream_cancels_the_peers() -> None:
+    async with (
+        generator() as service,
+        refiner(forever) as (fake, address),
+        orchestrator(service.address, address) as stub,
+    ):
+        call = stub.StreamSegment(wire.stream_segment_request_to_proto(request("cat")))
+        async for event in call:
+            if event.HasField("coarse"):
+                break
+        while not fake.calls:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        async with asyncio.timeout(20):
+            while not fake.cancelled:
+                await asyncio.sleep(0.01)
+
+
 async def test_the_request_id_travels() -> None:
     async def fail() -> None:
         raise OverloadedError("full")
