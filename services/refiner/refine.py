@@ -139,6 +139,8 @@ class EmbeddingMemory:
         embedding = self._kept.get(key)
         if embedding is None:
             embedding = make()
+            if embedding.nbytes > self._max_bytes:
+                return embedding
             self._kept[key] = embedding
             self._used += embedding.nbytes
         self._kept.move_to_end(key)

@@ -133,6 +133,10 @@ def load_sam(
     """
     if not checkpoint.is_file():
         raise CheckpointError(str(checkpoint), "there is no such file")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a build of torch without CUDA
+        raise CheckpointError(str(checkpoint), f"torch device {device!r} cannot be used") from error
     if threads:
         torch.set_num_threads(threads)
     weights = _read_weights(checkpoint)
@@ -142,11 +146,7 @@ def load_sam(
         sam.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(str(checkpoint), f"these are not the weights of {kind}") from error
-    try:
-        sam.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(str(checkpoint), f"device {device!r} cannot be used") from error
-    return SamModel(sam.eval(), kind, _digest(checkpoint), prompt)
+    return SamModel(sam.to(device).eval(), kind, _digest(checkpoint), prompt)
 
 
 def _read_weights(checkpoint: Path) -> dict[str, Any]:

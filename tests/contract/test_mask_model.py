@@ -1,0 +1,111 @@
+"""What every mask model promises, over the fake and the real ones."""
+
+import numpy as np
+import pytest
+
+from services.refiner.grabcut_model import GrabCutModel
+from services.refiner.identity_model import IdentityModel
+
+SIZES = [(1, 1), (1, 40), (37, 5), (3, 900), (300, 200), (513, 700)]
+
+
+def make_sam():
+    pytest.importorskip("segment_anything")
+    from services.refiner.sam_model import SamModel
+    from tests.tiny_sam import tiny_sam
+
+    return SamModel(tiny_sam(), "tiny", "random")
+
+
+@pytest.fixture(
+    params=[IdentityModel, GrabCutModel, make_sam], ids=["identity", "grabcut", "sam"], scope="module"
+)
+def model(request):
+    return request.param()
+
+
+def picture(size, seed=0):
+    """Two colours with noise, the left third of the image in the one."""
+    height, width = size
+    image = np.random.default_rng(seed).integers(0, 60, (height, width, 3))
+    image[:, : width // 3] += 150
+    return image.astype(np.uint8)
+
+
+def left(shape=(16, 16), part=3):
+    coarse = np.zeros(shape, dtype=np.float32)
+    coarse[:, : max(1, shape[1] // part)] = 1
+    return coarse
+
+
+def single_cell():
+    coarse = np.zeros((16, 16), dtype=np.float32)
+    coarse[15, 0] = 1
+    return coarse
+
+
+COARSE = {
+    "part": left(),
+    "full": np.ones((16, 16), dtype=np.float32),
+    "cell": single_cell(),
+    "one": np.ones((1, 1), dtype=np.float32),
+    "oblong": left((24, 7)),
+    "probabilities": np.linspace(1, 0, 256, dtype=np.float32).reshape(16, 16).T,
+    "unsure": np.full((16, 16), 0.5, dtype=np.float32),
+}
+
+
+def test_it_has_a_name_and_a_version_that_holds_it(model):
+    assert model.name
+    assert model.version.startswith(model.name)
+    assert len(model.version) > len(model.name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_embedding_knows_the_images_size_and_its_own(model, size):
+    embedding = model.embed(picture(size))
+    assert embedding.image_size == size
+    assert 0 <= embedding.nbytes < 64 << 20
+
+
+@pytest.mark.parametrize("coarse", COARSE.values(), ids=COARSE)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_mask_has_the_images_size_and_is_never_empty(model, size, coarse):
+    sharp = model.decode(model.embed(picture(size)), coarse, 0)
+    assert sharp.mask.shape == size
+    assert sharp.mask.dtype == np.bool_
+    assert sharp.mask.any()
+    assert 0 <= sharp.score <= 1
+
+
+def test_the_same_question_has_the_same_answer(model):
+    image, other = picture((90, 120)), picture((60, 50), seed=3)
+    first = model.decode(model.embed(image), left(), 5)
+    model.decode(model.embed(other), single_cell(), 1)
+    again = model.decode(model.embed(image.copy()), left().copy(), 5)
+    np.testing.assert_array_equal(first.mask, again.mask)
+    assert first.score == again.score
+
+
+def test_one_embedding_serves_masks_in_any_order(model):
+    embedding = model.embed(picture((90, 120)))
+    forward = [model.decode(embedding, coarse, 2) for coarse in COARSE.values()]
+    backward = [model.decode(embedding, coarse, 2) for coarse in reversed(COARSE.values())]
+    for one, other in zip(forward, reversed(backward), strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_arguments_are_left_as_they_were(model):
+    image, coarse = picture((90, 120)), left()
+    image.setflags(write=False)
+    coarse.setflags(write=False)
+    before = image.copy()
+    model.decode(model.embed(image), coarse, 0)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_an_image_need_not_be_contiguous(model):
+    image = picture((90, 120))
+    turned = model.decode(model.embed(image[:, ::-1]), left()[:, ::-1], 0)
+    copied = model.decode(model.embed(image[:, ::-1].copy()), left()[:, ::-1].copy(), 0)
+    np.testing.assert_array_equal(turned.mask, copied.mask)
