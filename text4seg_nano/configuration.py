@@ -1,0 +1,67 @@
+"""Configuration of the nano model."""
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+
+class Text4SegNanoConfig(PretrainedConfig):
+    """Sizes of the nano model and the token ids that its positions depend on.
+
+    Attributes:
+        tower: Name of the timm architecture of the vision tower.
+        image_size: Side of the square input image in pixels.
+        grid: Rows (and columns) of the descriptor grid; one visual token per cell.
+        tower_channels: Channels of the two tower outputs: stride 16, and the head at stride 32.
+        count_token_ids: Token id of the run length ``" *n"`` at index n - 1.
+        text4seg: What serving needs to know: grid, codec, template version, calibration.
+    """
+
+    model_type = "text4seg_nano"
+
+    def __init__(
+        self,
+        vocab_size: int = 1024,
+        hidden_size: int = 256,
+        intermediate_size: int = 640,
+        num_attention_heads: int = 8,
+        num_image_layers: int = 2,
+        num_hidden_layers: int = 4,
+        tower: str = "tf_efficientnet_lite2",
+        tower_channels: tuple[int, int] = (120, 1280),
+        tower_classes: int = 1000,
+        image_size: int = 256,
+        grid: int = 16,
+        rms_norm_eps: float = 1e-5,
+        image_token_id: int = 1,
+        assistant_token_id: int = 2,
+        seg_open_token_id: int = 3,
+        seg_close_token_id: int = 4,
+        row_token_id: int = 5,
+        count_token_ids: tuple[int, ...] = (),
+        pad_token_id: int = 0,
+        eos_token_id: int = 0,
+        text4seg: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_attention_heads = num_attention_heads
+        self.num_image_layers = num_image_layers
+        self.num_hidden_layers = num_hidden_layers
+        self.tower = tower
+        self.tower_channels = list(tower_channels)
+        self.tower_classes = tower_classes
+        self.image_size = image_size
+        self.grid = grid
+        self.rms_norm_eps = rms_norm_eps
+        self.image_token_id = image_token_id
+        self.assistant_token_id = assistant_token_id
+        self.seg_open_token_id = seg_open_token_id
+        self.seg_close_token_id = seg_close_token_id
+        self.row_token_id = row_token_id
+        self.count_token_ids = list(count_token_ids)
+        self.text4seg = text4seg or {}
+        kwargs.setdefault("tie_word_embeddings", True)
+        super().__init__(pad_token_id=pad_token_id, eos_token_id=eos_token_id, **kwargs)

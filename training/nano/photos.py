@@ -1,0 +1,86 @@
+"""Photographs with instance masks in the COCO layout: ``instances.json`` and ``images/``."""
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph and what is marked in it.
+
+    Attributes:
+        image_id: The data set's id.
+        image: uint8 RGB [height, width, 3].
+        names: Category name of each instance.
+        masks: Mask of each instance, bool [height, width].
+        complete: Whether every category of the data set is annotated, not only the ones that appear.
+    """
+
+    image_id: int
+    image: NDArray[np.uint8]
+    names: tuple[str, ...]
+    masks: tuple[NDArray[np.bool_], ...]
+    complete: bool
+
+
+def instance_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
+    """Rasterise a COCO segmentation (polygons or run lengths) to bool [height, width]."""
+    if isinstance(segmentation, list):
+        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        encoded = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        encoded = segmentation
+    return np.asarray(coco_mask.decode(encoded), dtype=bool)
+
+
+def load_photos(folder: Path) -> tuple[Photo, ...]:
+    """Read a data set, in the order of its ids.
+
+    Raises:
+        FileNotFoundError: when ``instances.json`` or an image is missing; the message names the file.
+    """
+    data = json.loads((folder / "instances.json").read_text())
+    categories = {category["id"]: category["name"] for category in data["categories"]}
+    by_image: dict[int, list[Any]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
+    photos = []
+    for entry in sorted(data["images"], key=lambda entry: entry["id"]):
+        image = np.asarray(Image.open(folder / "images" / entry["file_name"]).convert("RGB"))
+        height, width = image.shape[:2]
+        marked = by_image[entry["id"]]
+        photos.append(
+            Photo(
+                image_id=entry["id"],
+                image=image,
+                names=tuple(categories[annotation["category_id"]] for annotation in marked),
+                masks=tuple(instance_mask(annotation["segmentation"], height, width) for annotation in marked),
+                complete=len(categories) > 1,
+            )
+        )
+    return tuple(photos)
+
+
+def load_captions(folder: Path) -> dict[int, list[str]]:
+    """Return the captions of each image id; empty when the data set has none."""
+    file = folder / "captions.json"
+    captions: dict[int, list[str]] = defaultdict(list)
+    if file.exists():
+        for annotation in json.loads(file.read_text())["annotations"]:
+            captions[annotation["image_id"]].append(annotation["caption"].strip().rstrip(".").lower())
+    return dict(captions)
+
+
+def held_out(key: str, one_in: int) -> bool:
+    """Decide by hash whether an item is kept for evaluation: stable whatever else is in the data set."""
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % one_in == 0

@@ -1,0 +1,147 @@
+"""Questions about a scene and their answers, in the words and the codec that serving uses."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from text4seg import dialogue
+from text4seg.descriptors import OTHERS, LabelGrid, encode
+
+COVERED = 115
+"""A cell (0..255) belongs to a thing from this share on: 45%."""
+PRESENT = 255 * 16 * 16 // 400
+"""Things with less than a quarter of a percent of the image are not asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question with its answer.
+
+    Attributes:
+        question: What the user says.
+        sentence: First line of the answer.
+        labels: Labels of the grid besides "others"; empty for plain text.
+        cells: int16 [16, 16], index into ("others", *labels).
+        block: Descriptor text, or "" for plain text.
+        referring: Whether the answer names one phrase or "others" only.
+    """
+
+    question: str
+    sentence: str
+    labels: tuple[str, ...]
+    cells: NDArray[np.int16]
+    block: str
+    referring: bool
+
+
+def union_by_name(names: Sequence[str], shares: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
+    """Add up the covered shares of each name, int64 [16, 16], 255 is all of a cell."""
+    union: dict[str, NDArray[np.int64]] = {}
+    for name, share in zip(names, shares, strict=True):
+        union[name] = union.get(name, np.zeros((16, 16), np.int64)) + share
+    return {name: share for name, share in union.items() if share.sum() >= PRESENT}
+
+
+def referring(phrase: str, share: NDArray[np.int64] | None, rng: random.Random) -> Example:
+    """Ask for one phrase; `share` is None when nothing matches."""
+    cells = np.zeros((16, 16), np.int16) if share is None else (share >= COVERED).astype(np.int16)
+    choice = 0 if rng.random() < 0.6 else rng
+    question = dialogue.referring_question(phrase, choice)
+    sentence = dialogue.referring_answer(phrase, 0 if rng.random() < 0.8 else rng)
+    return Example(question, sentence, (phrase,), cells, encode(LabelGrid((OTHERS, phrase), cells)), True)
+
+
+def semantic(labels: Sequence[str], union: Mapping[str, NDArray[np.int64]], rng: random.Random, *, named: bool) -> Example:
+    """Ask for a label list (`named`) or for everything there is (open vocabulary)."""
+    empty = np.zeros((16, 16), np.int64)
+    stack = np.stack([np.full((16, 16), COVERED - 1), *(union.get(label, empty) for label in labels)])
+    cells = stack.argmax(0).astype(np.int16)
+    choice = 0 if rng.random() < 0.6 else rng
+    question = dialogue.conditioned_question(labels, choice) if named else dialogue.open_question(choice)
+    block = encode(LabelGrid((OTHERS, *labels), cells))
+    return Example(question, dialogue.answer_sentence(0), tuple(labels), cells, block, False)
+
+
+def positional(names: Sequence[str], shares: NDArray[np.uint8], rng: random.Random) -> Example | None:
+    """Ask for one of two things of the same name by where it is; None when no two stand clearly apart."""
+    by_name: dict[str, list[NDArray[np.uint8]]] = {}
+    for name, share in zip(names, shares, strict=True):
+        if int(share.astype(np.int64).sum()) >= PRESENT:
+            by_name.setdefault(name, []).append(share)
+    pairs = [(name, group) for name, group in by_name.items() if len(group) == 2]
+    if not pairs:
+        return None
+    name, group = pairs[rng.randrange(len(pairs))]
+    rows, columns = np.mgrid[0:16, 0:16]
+    centres = [((rows * share).sum() / share.sum(), (columns * share).sum() / share.sum()) for share in group]
+    down, across = centres[1][0] - centres[0][0], centres[1][1] - centres[0][1]
+    if max(abs(down), abs(across)) < 3:
+        return None
+    words = ("left", "right") if abs(across) >= abs(down) else ("top", "bottom")
+    offset = across if abs(across) >= abs(down) else down
+    wanted = rng.randrange(2)
+    chosen = wanted if offset > 0 else 1 - wanted
+    word = words[wanted]
+    phrase = rng.choice([f"{name} on the {word}", f"{word} {name}", f"the {name} on the {word}"])
+    return referring(phrase, group[chosen].astype(np.int64), rng)
+
+
+def caption(text: str, rng: random.Random) -> Example:
+    """Ask for a description of the image."""
+    empty = np.zeros((16, 16), np.int16)
+    return Example(dialogue.caption_question(rng), text, (), empty, "", False)
+
+
+def questions_of(
+    names: Sequence[str],
+    shares: NDArray[np.uint8],
+    *,
+    complete: bool,
+    captions: Sequence[str],
+    nouns: Sequence[str],
+    sprite_nouns: Sequence[str],
+    count: int,
+    rng: random.Random,
+) -> list[Example]:
+    """Draw questions about one scene.
+
+    Args:
+        names: Name of each instance.
+        shares: Visible share of each cell, uint8 [instances, 16, 16].
+        complete: Whether a name of `nouns` that is not among `names` is truly absent.
+        captions: What people said about the image.
+        nouns: All names, to draw absent ones from.
+        sprite_nouns: Names that are absent from a scene unless they were pasted.
+        count: Number of questions.
+        rng: Draws them.
+    """
+    union = union_by_name(names, shares)
+    present = list(union)
+    around = nouns if complete else sprite_nouns
+    result: list[Example] = []
+    for _ in range(count):
+        draw = rng.random()
+        absent = [name for name in rng.sample(list(around), 8) if name not in names]
+        example: Example | None = None
+        if draw < 0.04 and captions:
+            example = caption(rng.choice(list(captions)), rng)
+        elif draw < 0.12:
+            example = positional(names, shares, rng)
+        elif draw < 0.24 and present:
+            labels = rng.sample(present, min(len(present), rng.randint(1, 3))) + absent[: rng.randint(0, 3)]
+            rng.shuffle(labels)
+            example = semantic(labels, union, rng, named=True)
+        elif draw < 0.30 and present and complete:
+            example = semantic(sorted(present), union, rng, named=False)
+        elif draw < 0.45 and absent:
+            example = referring(absent[0], None, rng)
+        if example is None and present:
+            weights = [float(union[name].sum()) ** 0.5 for name in present]
+            name = rng.choices(present, weights)[0]
+            phrase = f"the {name}" if rng.random() < 0.15 else name
+            example = referring(phrase, union[name], rng)
+        result.append(example or referring(absent[0], None, rng))
+    return result

@@ -1,0 +1,165 @@
+"""Training images with known contents: augmented photographs and composed scenes.
+
+A scene is a square picture and the visible mask of every named thing in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.nano.photos import Photo
+from training.nano.sprites import Sprite
+
+SIDE = 256
+"""Side of a scene in pixels: the input size of the vision tower."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """One training image.
+
+    Attributes:
+        image: uint8 RGB [SIDE, SIDE, 3].
+        names: Name of each instance.
+        masks: Visible pixels of each instance, bool [SIDE, SIDE].
+        complete: Whether things of the photograph's other categories would have been annotated.
+        source: Id of the photograph, for captions; -1 where captions do not hold.
+    """
+
+    image: NDArray[np.uint8]
+    names: list[str] = field(default_factory=list)
+    masks: list[NDArray[np.bool_]] = field(default_factory=list)
+    complete: bool = True
+    source: int = -1
+
+    def paste(self, name: str, picture: NDArray[np.uint8], left: int, top: int) -> None:
+        """Lay an RGBA picture over the scene; what it covers is no longer visible."""
+        height, width = picture.shape[:2]
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, SIDE), min(top + height, SIDE)
+        if x1 <= x0 or y1 <= y0:
+            return
+        part = picture[y0 - top : y1 - top, x0 - left : x1 - left]
+        alpha = part[..., 3:].astype(np.float32) / 255.0
+        area = self.image[y0:y1, x0:x1]
+        self.image[y0:y1, x0:x1] = (area * (1 - alpha) + part[..., :3] * alpha).astype(np.uint8)
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[y0:y1, x0:x1] = alpha[..., 0] > 0.5
+        for other in self.masks:
+            other &= ~mask
+        self.names.append(name)
+        self.masks.append(mask)
+
+
+def jitter(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Change brightness, contrast and colour balance a little."""
+    gains = rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
+    shifted = (image.astype(np.float32) - 128.0) * gains + 128.0 + rng.uniform(-20, 20)
+    return np.clip(shifted, 0, 255).astype(np.uint8)
+
+
+def photo_scene(photo: Photo, rng: np.random.Generator, *, augment: bool = True) -> Scene:
+    """Return a photograph squashed to a square; augmented ones are cropped, flipped and changed in colour."""
+    height, width = photo.image.shape[:2]
+    box = (0, 0, width, height)
+    if augment and rng.random() < 0.85:
+        share = rng.uniform(0.45, 1.0)
+        crop_w = max(16, int(width * min(1.0, share * rng.uniform(0.85, 1.18))))
+        crop_h = max(16, int(height * min(1.0, share * rng.uniform(0.85, 1.18))))
+        left, top = int(rng.integers(0, width - crop_w + 1)), int(rng.integers(0, height - crop_h + 1))
+        box = (left, top, left + crop_w, top + crop_h)
+    flip = augment and rng.random() < 0.5
+
+    def squash(array: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+        part = cv2.resize(array[box[1] : box[3], box[0] : box[2]], (SIDE, SIDE), interpolation=interpolation)
+        return np.ascontiguousarray(part[:, ::-1]) if flip else part
+
+    image = squash(photo.image, cv2.INTER_AREA)
+    scene = Scene(jitter(image, rng) if augment else image.copy(), complete=photo.complete)
+    scene.source = photo.image_id if box == (0, 0, width, height) else -1
+    for name, mask in zip(photo.names, photo.masks, strict=True):
+        visible = squash(mask.astype(np.uint8) * 255, cv2.INTER_AREA) > 127
+        if visible.any():
+            scene.names.append(name)
+            scene.masks.append(visible)
+    return scene
+
+
+def cut_out(photo: Photo, index: int) -> NDArray[np.uint8]:
+    """Return one instance of a photograph as an RGBA picture."""
+    mask = photo.masks[index]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    alpha = cv2.GaussianBlur(mask[part].astype(np.uint8) * 255, (3, 3), 0)
+    return np.dstack([photo.image[part], alpha])
+
+
+def transformed(picture: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return an RGBA picture whose longest side is about `side` pixels: flipped, turned and changed in colour."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(6, round(width * scale * rng.uniform(0.85, 1.15))), max(6, round(height * scale)))
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if rng.random() < 0.5:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    if rng.random() < 0.5:
+        angle = float(rng.uniform(-25, 25))
+        diagonal = int(np.ceil(np.hypot(*picture.shape[:2])))
+        matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1.0)
+        matrix[:, 2] += (diagonal - size[0]) / 2, (diagonal - size[1]) / 2
+        picture = cv2.warpAffine(picture, matrix, (diagonal, diagonal), flags=cv2.INTER_LINEAR)
+    return np.dstack([jitter(picture[..., :3], rng), picture[..., 3]])
+
+
+def background(photos: Sequence[Photo], rng: np.random.Generator) -> Scene:
+    """Return what sprites are laid on: a part of a photograph, or a plain gradient."""
+    if rng.random() < 0.15:
+        corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
+        return Scene(cv2.resize(corners, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR))
+    return photo_scene(photos[int(rng.integers(len(photos)))], rng)
+
+
+def composed_scene(photos: Sequence[Photo], sprites: Sequence[Sprite], rng: np.random.Generator) -> Scene:
+    """Return a background with one to five sprites; now and then the same one twice."""
+    scene = background(photos, rng)
+    scene.source = -1
+    count = int(rng.choice([1, 2, 3, 4, 5], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
+    chosen = [sprites[int(rng.integers(len(sprites)))] for _ in range(count)]
+    if count > 1 and rng.random() < 0.35:
+        chosen[1] = chosen[0]
+    for sprite in chosen:
+        side = int(SIDE * rng.uniform(0.18, 0.6) / (1 + 0.12 * (count - 1)))
+        picture = transformed(sprite.load(), side, rng)
+        height, width = picture.shape[:2]
+        left, top = int(rng.integers(-width // 6, SIDE - width * 5 // 6)), int(rng.integers(-height // 6, SIDE - height * 5 // 6))
+        scene.paste(sprite.noun, picture, left, top)
+    return scene
+
+
+def mixed_photo_scene(photos: Sequence[Photo], rng: np.random.Generator) -> Scene:
+    """Return an augmented photograph; sometimes with instances of other photographs pasted on."""
+    scene = photo_scene(photos[int(rng.integers(len(photos)))], rng)
+    if rng.random() < 0.45:
+        scene.source = -1
+        for _ in range(int(rng.integers(1, 4))):
+            donor = photos[int(rng.integers(len(photos)))]
+            large = [index for index, mask in enumerate(donor.masks) if mask.mean() > 0.01]
+            if not large or not donor.complete:
+                continue
+            index = large[int(rng.integers(len(large)))]
+            picture = transformed(cut_out(donor, index), int(SIDE * rng.uniform(0.25, 0.75)), rng)
+            height, width = picture.shape[:2]
+            left, top = int(rng.integers(-width // 4, max(1, SIDE - width * 3 // 4))), int(rng.integers(-height // 4, max(1, SIDE - height * 3 // 4)))
+            scene.paste(donor.names[index], picture, left, top)
+    return scene
+
+
+def merged(scene: Scene) -> dict[str, NDArray[np.bool_]]:
+    """Return the union of the visible masks by name."""
+    union: dict[str, NDArray[np.bool_]] = {}
+    for name, mask in zip(scene.names, scene.masks, strict=True):
+        if mask.any():
+            union[name] = union[name] | mask if name in union else mask.copy()
+    return union

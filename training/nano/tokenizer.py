@@ -1,0 +1,69 @@
+"""The nano model's tokenizer: byte-level BPE in which every known word, run length and separator is one token."""
+
+import re
+from collections.abc import Iterable
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torchvision.models._meta import _IMAGENET_CATEGORIES
+from transformers import PreTrainedTokenizerFast
+
+from text4seg import dialogue
+from text4seg.descriptors import OTHERS
+from text4seg_nano.processing import CHAT_TEMPLATE
+
+PAD, IMAGE, USER, ASSISTANT, END = "<pad>", "<image>", "<|user|>", "<|assistant|>", "<|end|>"
+MOST_CELLS = 32
+EXTRA_WORDS = (
+    "left right top bottom middle center upper lower front back large small biggest smallest and or of with the a an in on "
+    "red green blue yellow orange purple pink brown black white gray grey all every both two three thing things object objects "
+    "kitten puppy automobile sofa mug bicycle plane man woman boy girl child people face head hand animal food fruit vehicle sky "
+    "grass tree road wall floor water building ground sea sand snow astronaut coffee flag helmet suit saucer plate"
+).split()
+
+IMAGENET_NAMES: tuple[str, ...] = tuple(name.lower() for name in _IMAGENET_CATEGORIES)
+"""Names of the tower's classes in the order of its logits."""
+
+
+def known_words(nouns: Iterable[str], captions: Iterable[str]) -> list[str]:
+    """Return every word that gets a token of its own, sorted."""
+    sentences = [
+        *dialogue.REFERRING_QUESTIONS, *dialogue.REFERRING_ANSWERS, *dialogue.CONDITIONED_QUESTIONS,
+        *dialogue.OPEN_QUESTIONS, *dialogue.ANSWER_SENTENCES, *dialogue.CAPTION_QUESTIONS,
+    ]  # fmt: skip
+    texts = [*(re.sub(r"\{\w+\}", " ", text) for text in sentences), *nouns, *captions, *IMAGENET_NAMES, *EXTRA_WORDS, OTHERS]
+    return sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text)})
+
+
+def build_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer in which each word, with and without a space before it, is one token.
+
+    Any other text is written in smaller pieces, down to bytes, so that nothing is unknown.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [PAD, IMAGE, USER, ASSISTANT, END]
+    trainer = trainers.BpeTrainer(
+        vocab_size=60_000,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=special,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(([word, " " + word] * 4 for word in words), trainer)
+    counts = [f" *{number}" for number in range(1, MOST_CELLS + 1)]
+    plain = [dialogue.SEG_OPEN, dialogue.SEG_CLOSE, "| ", "\n ", *counts]
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in plain])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[IMAGE, USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
