@@ -1,9 +1,13 @@
 """A LLaVA with a few thousand random weights, saved as a checkpoint directory like any other."""
 
+import io
 import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPImageProcessor,
@@ -15,7 +19,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from services.chassis.image_file import ImageLimits, read_image
+
 torch.set_num_threads(1)
+
+read = partial(read_image, limits=ImageLimits(), field="image")
+"""Decodes image files as the service does."""
 
 IMAGE_SIDE = 16
 PATCH = 8
@@ -33,6 +42,14 @@ _CORPUS = (
     "Please segment only the black cat in the image. USER: ASSISTANT: I see a cat and a dog.",
     "Sure, here is the segmentation mask for the image:\n<seg>sky *4\n sky *1| grass *3\n</seg>",
 )
+
+
+def image_file(seed: int = 0, size: tuple[int, int] = (20, 30)) -> bytes:
+    """A PNG of noise, height by width."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -1,19 +1,14 @@
 """What every text model promises, whichever engine runs it."""
 
-import io
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from services.chassis.image_file import ImageLimits, read_image
 from services.chassis.worker import ModelThread
 from services.generator.hf_model import HfTextModel, load_hf_model
 from services.generator.scripted_model import Script, ScriptedModel
-from tests.tiny_llava import SHAPE, save_tiny_llava
+from tests.tiny_llava import SHAPE, image_file, read, save_tiny_llava
 from text4seg.descriptors import decode_strict
 from text4seg.dialogue import conditioned_question, find_blocks, open_question, referring_question
 from text4seg.errors import ImageInvalidError
@@ -21,15 +16,6 @@ from text4seg.grammar import DescriptorGrammar
 from text4seg.segmentation import DescriptorConstraint, FinishReason, GenerateRequest, Turn
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "nano"
-
-read = partial(read_image, limits=ImageLimits(), field="image")
-
-
-def image_file(seed=0, size=(20, 30)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -1,37 +1,23 @@
 """Engine ``hf`` on a checkpoint directory that was written like any other."""
 
 import dataclasses
-import io
 import json
 import shutil
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration, LogitsProcessor, LogitsProcessorList
 
-from services.chassis.image_file import ImageLimits, read_image
 from services.generator.answer_grammar import answer_language
 from services.generator.hf_checkpoint import load_checkpoint
 from services.generator.hf_context import HfContext
 from services.generator.hf_model import HfModel, load_hf_model
-from tests.tiny_llava import SHAPE, save_tiny_llava
+from tests.tiny_llava import SHAPE, image_file, read, save_tiny_llava
 from text4seg.descriptors import Codec, decode_strict
 from text4seg.dialogue import find_blocks, referring_question
 from text4seg.errors import CheckpointError, QueryInvalidError
 from text4seg.segmentation import DescriptorConstraint, FinishReason, GenerateRequest, Turn
-
-read = partial(read_image, limits=ImageLimits(), field="image")
-
-
-def image_file(seed=0, size=(20, 30)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def ask(label="white horse", image=None, **fields):

@@ -1,7 +1,6 @@
 """GeneratorService over real gRPC."""
 
 import asyncio
-import io
 import os
 import signal
 import subprocess
@@ -9,14 +8,12 @@ import sys
 from contextlib import asynccontextmanager
 
 import grpc
-import numpy as np
 import pytest
-from PIL import Image
 
 from services.chassis.server import start_server
 from services.generator.__main__ import build
 from services.generator.settings import GeneratorSettings
-from tests.tiny_llava import SHAPE, save_tiny_llava
+from tests.tiny_llava import SHAPE, image_file, save_tiny_llava
 from text4seg.descriptors import decode_strict
 from text4seg.dialogue import find_blocks, referring_question
 from text4seg.errors import (
@@ -31,13 +28,6 @@ from text4seg.errors import (
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from text4seg.wire import error_from_rpc, generator_info_from_proto
-
-
-def image_file(side=24):
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG")
-    return file.getvalue()
 
 
 def ask(label="dog", **fields):
@@ -117,7 +107,7 @@ async def test_questions_asked_at_once_are_answered_in_turn(checkpoint):
         ({"image": b""}, ImageInvalidError, "image"),
         ({"image": b"nonsense"}, ImageInvalidError, "image"),
         ({"image": image_file()[:200]}, ImageInvalidError, "image"),
-        ({"image": image_file(200)}, ImageInvalidError, "image"),
+        ({"image": image_file(size=(200, 200))}, ImageInvalidError, "image"),
         ({"turns": []}, QueryInvalidError, "turns"),
         ({"turns": [pb.Turn(role=pb.ROLE_USER, text="a\x00b")]}, QueryInvalidError, "turns[0].text"),
         ({"constraint": pb.DescriptorConstraint(labels=["a|b"])}, LabelInvalidError, "constraint.labels[0]"),

@@ -1,9 +1,11 @@
+import json
 import random
 import re
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from services.generator.decoding.constraint import TokenVocabulary
 from tests.tiny_llava import tiny_tokenizer
@@ -86,14 +88,53 @@ def with_tags():
     return tokenizer
 
 
-@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), with_tags()], ids=["plain", "tags"])
+def like_sentencepiece():
+    """A tokenizer with marks for spaces, a mark before the text, and bytes for what it does not know."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="first"),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Split("\n", "isolated"),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["Here: others white horse <seg> *1 *2 *3 *4| </seg>"] * 4, trainer)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    saved = json.loads(tokenizer.to_str())
+    saved["added_tokens"] = saved["added_tokens"][
+        :3
+    ]  # the bytes are part of the vocabulary, not control tokens
+    tokenizer = Tokenizer.from_str(json.dumps(saved))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [tiny_tokenizer(), with_tags(), like_sentencepiece()],
+    ids=["plain", "tags", "sentencepiece"],
+)
 @pytest.mark.parametrize("labels", [("white horse",), ("dog", "white horse"), None])
 def test_text_as_the_tokenizer_writes_it_is_allowed_and_forced(tokenizer, labels):
     """A model is trained on the tokenizer's own tokens: neither mask nor forced tokens lead it elsewhere."""
     vocabulary = TokenVocabulary(tokenizer, LOGITS, [END])
-    text = answer_text("Here:", "others *4\n others *1| white horse *2| others *1\n white horse *4\n")
-    constraint = vocabulary.constraint(answer_lark(["Here:"], DescriptorGrammar((3, 4), labels)))
-    tokens = tokenizer.encode(text, add_special_tokens=False)
+    text = answer_text(" Here:", "others *4\n others *1| white horse *2| others *1\n white horse *4\n")
+    constraint = vocabulary.constraint(answer_lark([" Here:"], DescriptorGrammar((3, 4), labels)))
+    prompt = tokenizer.encode("ASSISTANT:", add_special_tokens=False)
+    tokens = tokenizer.encode("ASSISTANT:" + text, add_special_tokens=False)[len(prompt) :]
     while tokens:
         run = constraint.advance_forced(len(tokens))
         if run:
