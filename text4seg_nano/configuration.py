@@ -26,7 +26,7 @@ class Text4SegNanoConfig(PretrainedConfig):
         intermediate_size: int = 640,
         num_attention_heads: int = 8,
         num_image_layers: int = 2,
-        num_hidden_layers: int = 4,
+        num_hidden_layers: int = 5,
         tower: str = "tf_efficientnet_lite2",
         tower_channels: tuple[int, int] = (120, 1280),
         tower_classes: int = 1000,

@@ -12,6 +12,8 @@ from text4seg.descriptors import OTHERS, LabelGrid, encode
 
 COVERED = 115
 """A cell (0..255) belongs to a thing from this share on: 45%."""
+MOST_RUNS = 70
+"""Longer descriptors cost every other question of their batch its time."""
 PRESENT = 255 * 16 * 16 // 400
 """Things with less than a quarter of a percent of the image are not asked about."""
 
@@ -138,6 +140,8 @@ def questions_of(
             example = semantic(sorted(present), union, rng, named=False)
         elif draw < 0.45 and absent:
             example = referring(absent[0], None, rng)
+        if example is not None and example.block.count("*") > MOST_RUNS:
+            example = None
         if example is None and present:
             weights = [float(union[name].sum()) ** 0.5 for name in present]
             name = rng.choices(present, weights)[0]

