@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import inspect
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -66,13 +67,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         behaviour = getattr(handler, kind)
         keys = () if method.startswith(_OPEN_METHODS) else self._keys
 
-        async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+        async def stream(request: Any, context: _Context) -> None:
             async with _Call(method, context, keys) as call:
                 call.authenticate()
-                # Closed here and not by the garbage collector: a cancelled call must stop its model at once.
+                # Written here and not yielded to gRPC: it drops a cancelled generator without closing it, and
+                # the model would go on until the garbage collector comes by.
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
-                        yield response
+                        await context.write(response)
 
         async def answer(request: Any, context: _Context) -> Any:
             async with _Call(method, context, keys) as call:
@@ -97,6 +99,11 @@ class _Call:
     def __init__(self, method: str, context: _Context, keys: tuple[bytes, ...]) -> None:
         self._method = method
         self._context = context
+        # Kept now: once a call is gone, asking its context crashes the process.
+        self._task = asyncio.current_task()
+        self._peer = context.peer()
+        remaining = context.time_remaining()
+        self._expires = math.inf if remaining is None else time.monotonic() + remaining
         self._keys = keys
         self._metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
@@ -124,13 +131,19 @@ class _Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
-            await self._abort(error)
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
-            spent = self._context.time_remaining() == 0
-            self._access(grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED, "")
-        elif error is None or isinstance(error, grpc.aio.AbortError):
+        if error is None or isinstance(error, grpc.aio.AbortError):
             self._access(self._context.code() or grpc.StatusCode.OK, self._context.details())
+        elif not isinstance(error, Exception) or self._abandoned():
+            if isinstance(error, Exception):
+                _log.error("%s failed after its caller had left", self._method, exc_info=error)
+            spent = time.monotonic() >= self._expires
+            self._access(grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED, "")
+        else:
+            await self._abort(error)
+
+    def _abandoned(self) -> bool:
+        task = asyncio.current_task()
+        return task is not self._task or task is None or task.cancelling() > 0
 
     async def _abort(self, error: Exception) -> None:
         status = self._status_of(error)
@@ -151,7 +164,7 @@ class _Call:
             "method": self._method,
             "code": code.name,
             "duration_ms": round((time.monotonic() - self._began) * 1000, 3),
-            "peer": self._context.peer(),
+            "peer": self._peer,
             "request_id": self._request_id,
         }
         if message:

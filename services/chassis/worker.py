@@ -15,6 +15,9 @@ from text4seg.errors import ServiceUnavailableError
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
+_BUFFERED_ITEMS = 1024
+_LOOK_UP_S = 0.1
+
 Cancelled = Callable[[], bool]
 """Says whether nobody waits for the work any more. Cheap; ask between steps of the model."""
 
@@ -49,8 +52,10 @@ class ModelThread:
         """Iterate over ``produce(cancelled)`` in the thread and yield its items as they come.
 
         When the consumer is cancelled or stops early, ``cancelled()`` turns true, the iteration ends at its
-        next item and the generator is closed, so its ``finally`` blocks run. Items wait in memory for a slow
-        consumer: a stalled caller must not hold up the thread, so ``produce`` has to be finite.
+        next item and the generator is closed, so its ``finally`` blocks run.
+
+        Up to 1024 items wait for a slow consumer, more than a text model writes in most answers, so that a
+        stalled caller seldom holds up the thread and never fills the memory.
 
         Args:
             produce: a generator function; it runs entirely in the thread.
@@ -61,6 +66,7 @@ class ModelThread:
         """
         loop = asyncio.get_running_loop()
         items: asyncio.Queue[Item | _End] = asyncio.Queue()
+        room = threading.Semaphore(_BUFFERED_ITEMS)
         abandoned = threading.Event()
 
         def cancelled() -> bool:
@@ -70,10 +76,15 @@ class ModelThread:
             if not abandoned.is_set():
                 loop.call_soon_threadsafe(items.put_nowait, item)
 
+        def wait_for_room() -> None:
+            while not (room.acquire(timeout=_LOOK_UP_S) or cancelled()):
+                pass
+
         def pump() -> None:
             iterator = produce(cancelled)
             try:
                 for item in iterator:
+                    wait_for_room()
                     put(item)
                     if cancelled():
                         break
@@ -90,11 +101,13 @@ class ModelThread:
         pumping.add_done_callback(finish)
         try:
             while not isinstance(item := await items.get(), _End):
+                room.release()
                 yield item
             if item.error is not None:
                 raise item.error
         finally:
             abandoned.set()
+            room.release()
             pumping.cancel()
 
     async def aclose(self) -> None:

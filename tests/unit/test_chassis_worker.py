@@ -192,6 +192,25 @@ async def test_a_stream_cancelled_in_the_queue_never_begins(thread: ModelThread)
     assert not began.is_set()
 
 
+async def test_a_consumer_that_stalls_does_not_fill_the_memory(thread: ModelThread) -> None:
+    made = 0
+
+    def endless(cancelled: Cancelled) -> Iterator[int]:
+        nonlocal made
+        while True:
+            made += 1
+            yield made
+
+    stream = thread.stream(endless)
+    assert await anext(stream) == 1
+    await asyncio.sleep(0.3)
+
+    assert made < 2000
+    assert [await anext(stream) for _ in range(3000)] == list(range(2, 3002))
+    await stream.aclose()
+    assert await thread.run(lambda: "free again") == "free again"
+
+
 async def test_closing_the_thread_ends_its_streams_and_refuses_more() -> None:
     thread = ModelThread("test")
     endless = Endless()
