@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -171,8 +172,10 @@ class HfTextModel:
 
     async def write(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
         """Write one answer in the model's thread; leaving the iteration stops the model."""
-        async for chunk in self._thread.stream(lambda cancelled: self._model.write(request, cancelled)):
-            yield chunk
+        chunks = self._thread.stream(lambda cancelled: self._model.write(request, cancelled))
+        async with aclosing(cast("AsyncGenerator[TextChunk, None]", chunks)) as closing:
+            async for chunk in closing:
+                yield chunk
 
 
 def load_hf_model(

@@ -77,7 +77,7 @@ class ScriptedModel:
 
     async def write(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
         """Write the scripted answer, a few tokens a chunk."""
-        self._read_image(request.image)
+        await asyncio.to_thread(self._read_image, request.image)
         tokens = list(_tokens(self._answer(request)))
         limit = min(request.max_tokens or _MAX_TOKENS, _MAX_TOKENS)
         cut = tokens[:limit]

@@ -3,21 +3,23 @@
 import dataclasses
 import json
 import shutil
+from contextlib import aclosing
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration, LogitsProcessor, LogitsProcessorList
 
+from services.chassis.worker import ModelThread
 from services.generator.answer_grammar import answer_language
 from services.generator.hf_checkpoint import load_checkpoint
 from services.generator.hf_context import HfContext
-from services.generator.hf_model import HfModel, load_hf_model
+from services.generator.hf_model import HfModel, HfTextModel, load_hf_model
 from tests.tiny_llava import SHAPE, image_file, read, save_tiny_llava
 from text4seg.descriptors import Codec, decode_strict
 from text4seg.dialogue import find_blocks, referring_question
 from text4seg.errors import CheckpointError, QueryInvalidError
-from text4seg.segmentation import DescriptorConstraint, FinishReason, GenerateRequest, Turn
+from text4seg.segmentation import DescriptorConstraint, FinishReason, GenerateRequest, TextChunk, Turn
 
 
 def ask(label="white horse", image=None, **fields):
@@ -87,8 +89,6 @@ def test_answers_are_those_of_generate_under_the_same_mask(checkpoint, model):
             self.started = True
             if not self.forced:
                 self.forced = constraint.advance_forced(1000)
-                if self.forced:
-                    self.forced = [*self.forced]
             allowed = torch.zeros(scores.shape[1], dtype=torch.bool)
             if self.forced:
                 allowed[self.forced[0]] = True
@@ -163,6 +163,23 @@ def test_cancelled_answer_stops(model):
         chunks.append(chunk)
     assert len(chunks) == 2
     assert all(chunk.finish is None for chunk in chunks)
+
+
+async def test_leaving_the_answer_stops_the_model(model):
+    passes = []
+
+    class Endless(HfModel):
+        def write(self, request, cancelled):
+            while not cancelled():
+                passes.append(request)
+                yield TextChunk("word ")
+
+    endless = Endless(model._checkpoint, "version", read, max_tokens=400, image_cache=4)
+    async with ModelThread() as thread:
+        async with aclosing(HfTextModel(endless, thread).write(ask())) as chunks:
+            await anext(chunks)
+        written = await thread.run(lambda: len(passes))
+        assert await thread.run(lambda: len(passes)) == written
 
 
 def test_answer_sentence_is_free(model):
