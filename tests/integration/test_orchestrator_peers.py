@@ -197,7 +197,7 @@ async def test_a_generator_that_is_down_still_lets_cached_answers_through() -> N
 
 
 async def test_a_generator_that_stops_in_the_middle_fails_the_call_precisely() -> None:
-    async with generator(script_delay_s=0.05) as service, orchestrator(service.address) as stub:
+    async with generator(script_delay_s=0.3) as service, orchestrator(service.address) as stub:
         call = stub.StreamSegment(wire.stream_segment_request_to_proto(coarse()))
         assert (await anext(aiter(call))).HasField("row")
         await service.stop(0)
@@ -213,17 +213,15 @@ async def to_the_end(call: Any) -> None:
 
 
 async def test_an_overloaded_generator_says_when_to_come_back() -> None:
-    async with generator(script_delay_s=0.05, queue=0) as service, orchestrator(service.address) as stub:
-        running = asyncio.ensure_future(answer_of(stub, coarse()))
-        while not running.done():
-            results = await asyncio.gather(answer_of(stub, coarse("dog")), return_exceptions=True)
-            failures = [one for one in results if isinstance(one, grpc.RpcError)]
-            if failures:
-                break
-        error = wire.error_from_rpc(failures[0])
-        assert isinstance(error, OverloadedError)
-        assert error.retry_after_s > 0
-        assert (await running).regions
+    async with generator(script_delay_s=0.1, queue=0) as service, orchestrator(service.address) as stub:
+        calls = [answer_of(stub, coarse(phrase)) for phrase in ("cat", "dog", "cow")]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        answered = [one for one in results if isinstance(one, SegmentAnswer)]
+        refused = [wire.error_from_rpc(one) for one in results if isinstance(one, grpc.RpcError)]
+        assert (len(answered), len(refused)) == (1, 2)
+        for error in refused:
+            assert isinstance(error, OverloadedError)
+            assert error.retry_after_s > 0
 
 
 async def test_a_dead_refiner_only_degrades_auto() -> None:
