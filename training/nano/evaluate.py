@@ -165,27 +165,40 @@ def main() -> None:
     every_sprite = load_sprites(options.sprites)
     known, unknown = split_sprites(every_sprite, held=False), split_sprites(every_sprite, held=True)
     nouns = {sprite.noun for sprite in known}
-    categories = sorted({c["name"] for c in json.loads((options.photos / "instances.json").read_text())["categories"]})
+    categories = sorted(
+        {c["name"] for c in json.loads((options.photos / "instances.json").read_text())["categories"]}
+    )
     sets: dict[str, list[Item]] = {"photographs": [], "composed": [], "unknown names": [], "absent": []}
     for photo in photos:
         union = merged(photo_scene(photo, rng, augment=False))
         image = encoded(photo.image)
         for name in sorted(union):
-            truth = np.logical_or.reduce([mask for label, mask in zip(photo.names, photo.masks, strict=True) if label == name])
+            truth = np.logical_or.reduce(
+                [mask for label, mask in zip(photo.names, photo.masks, strict=True) if label == name]
+            )
             if truth.mean() >= LEAST_SHARE:
                 sets["photographs"].append(Item(image, name, truth))
         missing = [name for name in categories if name not in photo.names]
         sets["absent"].append(Item(image, draw.choice(missing), np.zeros(photo.image.shape[:2], bool)))
-    for name, sprites, count in (("composed", known, options.scenes), ("unknown names", unknown, options.scenes // 3)):
+    for name, sprites, count in (
+        ("composed", known, options.scenes),
+        ("unknown names", unknown, options.scenes // 3),
+    ):
         for _ in range(count):
             scene = composed_scene(photos, sprites, rng)
             image = encoded(scene.image)
             union = merged(scene)
             drawn = {sprite.noun for sprite in sprites}
-            sets[name] += [Item(image, noun, mask) for noun, mask in sorted(union.items()) if noun in drawn and mask.mean() >= LEAST_SHARE]
+            sets[name] += [
+                Item(image, noun, mask)
+                for noun, mask in sorted(union.items())
+                if noun in drawn and mask.mean() >= LEAST_SHARE
+            ]
             if name == "composed":
                 missing = sorted(nouns - set(scene.names))
-                sets["absent"].append(Item(image, draw.choice(missing), np.zeros(scene.image.shape[:2], bool)))
+                sets["absent"].append(
+                    Item(image, draw.choice(missing), np.zeros(scene.image.shape[:2], bool))
+                )
     figures: dict[str, float] = {}
     pairs: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
     formed: list[bool] = []
@@ -199,7 +212,9 @@ def main() -> None:
             formed += [answer.well_formed for _, answer in answers]
             if name == "absent":
                 figures["absent questions"] = len(answers)
-                figures["absent answered nothing"] = float(np.mean([not answer.mask.any() for _, answer in answers]))
+                figures["absent answered nothing"] = float(
+                    np.mean([not answer.mask.any() for _, answer in answers])
+                )
             else:
                 figures |= report(name, answers)
             for item, answer in answers:
@@ -208,7 +223,9 @@ def main() -> None:
                 columns = (np.arange(shape[1]) * 2 + 1) * width // (2 * shape[1])
                 pairs.append((answer.probabilities.ravel(), item.truth[np.ix_(rows, columns)].ravel()))
     figures["well-formed"] = float(np.mean(formed))
-    figures["calibration error"] = calibration_error(np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs]))
+    figures["calibration error"] = calibration_error(
+        np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs])
+    )
     for name, value in figures.items():
         print(f"{name:32s} {value:8.3f}" if isinstance(value, float) else f"{name:32s} {value:8d}")
     options.out.parent.mkdir(parents=True, exist_ok=True)

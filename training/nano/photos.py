@@ -64,7 +64,9 @@ def load_photos(folder: Path) -> tuple[Photo, ...]:
                 image_id=entry["id"],
                 image=image,
                 names=tuple(categories[annotation["category_id"]] for annotation in marked),
-                masks=tuple(instance_mask(annotation["segmentation"], height, width) for annotation in marked),
+                masks=tuple(
+                    instance_mask(annotation["segmentation"], height, width) for annotation in marked
+                ),
                 complete=len(categories) > 1,
             )
         )

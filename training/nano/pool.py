@@ -1,24 +1,18 @@
-"""A pool of scenes whose tower features are computed once: a training step then costs a fraction.
+"""A pool of scenes whose tower features are computed once: a training step then costs a fraction."""
 
-Run: ``python -m training.nano.pool --photos DIR --persons DIR --sprites DIR --out FILE --scenes N --seed S``.
-"""
-
-import argparse
-import pickle
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.nano.photos import Photo, held_out, load_photos
-from training.nano.scenes import SIDE, Scene, composed_scene, mixed_photo_scene
-from training.nano.sprites import Sprite, load_sprites
-from text4seg_nano.modeling import VisionTower
 from text4seg_nano.configuration import Text4SegNanoConfig
+from text4seg_nano.modeling import VisionTower
+from training.nano.photos import Photo, held_out
+from training.nano.questions import GRID
+from training.nano.scenes import SIDE, Scene, composed_scene, mixed_photo_scene
+from training.nano.sprites import Sprite
 from training.nano.weights import load_tower
 
 BATCH = 16
@@ -52,39 +46,68 @@ def features(tower: VisionTower, scenes: Sequence[Scene]) -> list[tuple[torch.Te
     return [(one.half().clone(), other.half().clone()) for one, other in zip(middle, head, strict=True)]
 
 
-def main() -> None:
-    """Make a pool."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--persons", type=Path)
-    parser.add_argument("--sprites", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--composed", type=float, default=0.5)
-    options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
-    photos = split_photos(load_photos(options.photos), held=False)
-    if options.persons:
-        photos += split_photos(load_photos(options.persons), held=False)
-    sprites = split_sprites(load_sprites(options.sprites), held=False)
-    cache = {sprite: sprite.load() for sprite in sprites}
-    Sprite.load = lambda self: cache[self]  # type: ignore
+def make_pool(
+    photos: Sequence[Photo], sprites: Sequence[Sprite], count: int, composed: float, seed: int
+) -> dict[str, Any]:
+    """Draw scenes and compute their features.
+
+    Args:
+        photos: Backgrounds, and photographs to ask about; may be empty.
+        sprites: What is laid on backgrounds.
+        count: Number of scenes, rounded up to whole batches.
+        composed: Share of composed scenes; the others are photographs.
+        seed: Draws everything.
+
+    Returns:
+        ``middle`` float16 [count, channels, 16, 16], ``head`` float16 [count, channels, 8, 8], and ``meta``: for each
+        scene the names, the covered shares of `cells`, whether all names are annotated, and the photograph's id or -1.
+    """
+    rng = np.random.default_rng(seed)
     tower = VisionTower(Text4SegNanoConfig())
     load_tower(tower)
     tower.eval().to(memory_format=torch.channels_last)
-    items: list[Any] = []
-    for _ in tqdm(range(options.scenes // BATCH)):
+    both: list[tuple[torch.Tensor, torch.Tensor]] = []
+    meta: list[Any] = []
+    for _ in tqdm(range(-(-count // BATCH)), desc="scenes", unit="batch"):
         scenes = [
-            composed_scene(photos, sprites, rng) if rng.random() < options.composed else mixed_photo_scene(photos, rng)
+            composed_scene(photos, sprites, rng)
+            if not photos or rng.random() < composed
+            else mixed_photo_scene(photos, rng)
             for _ in range(BATCH)
         ]
-        for scene, (middle, head) in zip(scenes, features(tower, scenes), strict=True):
-            items.append((middle, head, scene.names, cells(scene), scene.complete, scene.source))
-    middle = torch.stack([item[0] for item in items])
-    head = torch.stack([item[1] for item in items])
-    torch.save({"middle": middle, "head": head, "meta": [item[2:] for item in items]}, options.out)
+        both += features(tower, scenes)
+        meta += [(scene.names, cells(scene), scene.complete, scene.source) for scene in scenes]
+    return {
+        "middle": torch.stack([one for one, _ in both]),
+        "head": torch.stack([one for _, one in both]),
+        "meta": meta,
+    }
 
 
-if __name__ == "__main__":
-    main()
+class Pool:
+    """Scenes with tower features, from what `make_pool` returned."""
+
+    def __init__(self, parts: Sequence[dict[str, Any]], nouns: Sequence[str]) -> None:
+        self.middle = torch.cat([part["middle"] for part in parts])
+        self.head = torch.cat([part["head"] for part in parts])
+        self.meta = [item for part in parts for item in part["meta"]]
+        self.place = {noun: number for number, noun in enumerate(nouns)}
+
+    def labels(self, index: int) -> torch.Tensor:
+        """Return what each cell shows, int64 [256]; -100 where it is mixed or unknown."""
+        names, shares, complete, _ = self.meta[index]
+        label = np.full((GRID, GRID), 0 if complete else -100, np.int64)
+        if len(names):
+            label[shares.astype(np.int64).sum(0) > 25] = -100
+            best = shares.argmax(0)
+            known = np.array([self.place[name] for name in names])
+            label = np.where(shares.max(0) > 110, known[best], label)
+        return torch.from_numpy(label.reshape(-1))
+
+    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and standard deviation of every tower channel."""
+        sample = slice(0, 400)
+        middle, head = self.middle[sample].float(), self.head[sample].float()
+        mean = torch.cat([middle.mean((0, 2, 3)), head.mean((0, 2, 3))])
+        deviation = torch.cat([middle.std((0, 2, 3)), head.std((0, 2, 3))])
+        return mean, deviation.clamp(min=0.05)

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from text4seg import dialogue
 from text4seg.descriptors import OTHERS, LabelGrid, encode
 
+GRID = 16
+"""Rows and columns of the descriptor grid."""
 COVERED = 115
 """A cell (0..255) belongs to a thing from this share on: 45%."""
 MOST_RUNS = 70
 """Longer descriptors cost every other question of their batch its time."""
-PRESENT = 255 * 16 * 16 // 400
+PRESENT = 255 * GRID * GRID // 400
 """Things with less than a quarter of a percent of the image are not asked about."""
 
 
@@ -43,23 +45,25 @@ def union_by_name(names: Sequence[str], shares: NDArray[np.uint8]) -> dict[str, 
     """Add up the covered shares of each name, int64 [16, 16], 255 is all of a cell."""
     union: dict[str, NDArray[np.int64]] = {}
     for name, share in zip(names, shares, strict=True):
-        union[name] = union.get(name, np.zeros((16, 16), np.int64)) + share
+        union[name] = union.get(name, np.zeros((GRID, GRID), np.int64)) + share
     return {name: share for name, share in union.items() if share.sum() >= PRESENT}
 
 
 def referring(phrase: str, share: NDArray[np.int64] | None, rng: random.Random) -> Example:
     """Ask for one phrase; `share` is None when nothing matches."""
-    cells = np.zeros((16, 16), np.int16) if share is None else (share >= COVERED).astype(np.int16)
+    cells = np.zeros((GRID, GRID), np.int16) if share is None else (share >= COVERED).astype(np.int16)
     choice = 0 if rng.random() < 0.6 else rng
     question = dialogue.referring_question(phrase, choice)
     sentence = dialogue.referring_answer(phrase, 0 if rng.random() < 0.8 else rng)
     return Example(question, sentence, (phrase,), cells, encode(LabelGrid((OTHERS, phrase), cells)), True)
 
 
-def semantic(labels: Sequence[str], union: Mapping[str, NDArray[np.int64]], rng: random.Random, *, named: bool) -> Example:
+def semantic(
+    labels: Sequence[str], union: Mapping[str, NDArray[np.int64]], rng: random.Random, *, named: bool
+) -> Example:
     """Ask for a label list (`named`) or for everything there is (open vocabulary)."""
-    empty = np.zeros((16, 16), np.int64)
-    stack = np.stack([np.full((16, 16), COVERED - 1), *(union.get(label, empty) for label in labels)])
+    empty = np.zeros((GRID, GRID), np.int64)
+    stack = np.stack([np.full((GRID, GRID), COVERED - 1), *(union.get(label, empty) for label in labels)])
     cells = stack.argmax(0).astype(np.int16)
     choice = 0 if rng.random() < 0.6 else rng
     question = dialogue.conditioned_question(labels, choice) if named else dialogue.open_question(choice)
@@ -77,7 +81,7 @@ def positional(names: Sequence[str], shares: NDArray[np.uint8], rng: random.Rand
     if not pairs:
         return None
     name, group = pairs[rng.randrange(len(pairs))]
-    rows, columns = np.mgrid[0:16, 0:16]
+    rows, columns = np.mgrid[0:GRID, 0:GRID]
     centres = [((rows * share).sum() / share.sum(), (columns * share).sum() / share.sum()) for share in group]
     down, across = centres[1][0] - centres[0][0], centres[1][1] - centres[0][1]
     if max(abs(down), abs(across)) < 3:
@@ -93,7 +97,7 @@ def positional(names: Sequence[str], shares: NDArray[np.uint8], rng: random.Rand
 
 def caption(text: str, rng: random.Random) -> Example:
     """Ask for a description of the image."""
-    empty = np.zeros((16, 16), np.int16)
+    empty = np.zeros((GRID, GRID), np.int16)
     return Example(dialogue.caption_question(rng), text, (), empty, "", False)
 
 

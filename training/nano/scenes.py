@@ -115,7 +115,7 @@ def transformed(picture: NDArray[np.uint8], side: int, rng: np.random.Generator)
 
 def background(photos: Sequence[Photo], rng: np.random.Generator) -> Scene:
     """Return what sprites are laid on: a part of a photograph, or a plain gradient."""
-    if rng.random() < 0.15:
+    if not photos or rng.random() < 0.15:
         corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
         return Scene(cv2.resize(corners, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR))
     return photo_scene(photos[int(rng.integers(len(photos)))], rng)
@@ -133,7 +133,10 @@ def composed_scene(photos: Sequence[Photo], sprites: Sequence[Sprite], rng: np.r
         side = int(SIDE * rng.uniform(0.18, 0.6) / (1 + 0.12 * (count - 1)))
         picture = transformed(sprite.load(), side, rng)
         height, width = picture.shape[:2]
-        left, top = int(rng.integers(-width // 6, SIDE - width * 5 // 6)), int(rng.integers(-height // 6, SIDE - height * 5 // 6))
+        left, top = (
+            int(rng.integers(-width // 6, SIDE - width * 5 // 6)),
+            int(rng.integers(-height // 6, SIDE - height * 5 // 6)),
+        )
         scene.paste(sprite.noun, picture, left, top)
     return scene
 
@@ -151,7 +154,10 @@ def mixed_photo_scene(photos: Sequence[Photo], rng: np.random.Generator) -> Scen
             index = large[int(rng.integers(len(large)))]
             picture = transformed(cut_out(donor, index), int(SIDE * rng.uniform(0.25, 0.75)), rng)
             height, width = picture.shape[:2]
-            left, top = int(rng.integers(-width // 4, max(1, SIDE - width * 3 // 4))), int(rng.integers(-height // 4, max(1, SIDE - height * 3 // 4)))
+            left, top = (
+                int(rng.integers(-width // 4, max(1, SIDE - width * 3 // 4))),
+                int(rng.integers(-height // 4, max(1, SIDE - height * 3 // 4))),
+            )
             scene.paste(donor.names[index], picture, left, top)
     return scene
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torchvision.models._meta import _IMAGENET_CATEGORIES
@@ -13,12 +14,8 @@ from text4seg_nano.processing import CHAT_TEMPLATE
 
 PAD, IMAGE, USER, ASSISTANT, END = "<pad>", "<image>", "<|user|>", "<|assistant|>", "<|end|>"
 MOST_CELLS = 32
-EXTRA_WORDS = (
-    "left right top bottom middle center upper lower front back large small biggest smallest and or of with the a an in on "
-    "red green blue yellow orange purple pink brown black white gray grey all every both two three thing things object objects "
-    "kitten puppy automobile sofa mug bicycle plane man woman boy girl child people face head hand animal food fruit vehicle sky "
-    "grass tree road wall floor water building ground sea sand snow astronaut coffee flag helmet suit saucer plate"
-).split()
+EXTRA_WORDS = tuple(Path(__file__).with_name("words.txt").read_text().split())
+"""Words that no data set holds but people say: places, colours, everyday things."""
 
 IMAGENET_NAMES: tuple[str, ...] = tuple(name.lower() for name in _IMAGENET_CATEGORIES)
 """Names of the tower's classes in the order of its logits."""
@@ -30,7 +27,14 @@ def known_words(nouns: Iterable[str], captions: Iterable[str]) -> list[str]:
         *dialogue.REFERRING_QUESTIONS, *dialogue.REFERRING_ANSWERS, *dialogue.CONDITIONED_QUESTIONS,
         *dialogue.OPEN_QUESTIONS, *dialogue.ANSWER_SENTENCES, *dialogue.CAPTION_QUESTIONS,
     ]  # fmt: skip
-    texts = [*(re.sub(r"\{\w+\}", " ", text) for text in sentences), *nouns, *captions, *IMAGENET_NAMES, *EXTRA_WORDS, OTHERS]
+    texts = [
+        *(re.sub(r"\{\w+\}", " ", text) for text in sentences),
+        *nouns,
+        *captions,
+        *IMAGENET_NAMES,
+        *EXTRA_WORDS,
+        OTHERS,
+    ]
     return sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text)})
 
 

