@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 
-class Text4SegNanoConfig(PretrainedConfig):
+class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Sizes of the nano model and the token ids that its positions depend on.
 
     Attributes:
+        num_image_layers: Layers in which visual tokens see only each other, before any text.
+        num_hidden_layers: Layers of the language model.
         tower: Name of the timm architecture of the vision tower.
         image_size: Side of the square input image in pixels.
         grid: Rows (and columns) of the descriptor grid; one visual token per cell.
@@ -64,4 +66,6 @@ class Text4SegNanoConfig(PretrainedConfig):
         self.count_token_ids = list(count_token_ids)
         self.text4seg = text4seg or {}
         kwargs.setdefault("tie_word_embeddings", True)
-        super().__init__(pad_token_id=pad_token_id, eos_token_id=eos_token_id, **kwargs)
+        self.pad_token_id = pad_token_id
+        self.eos_token_id = eos_token_id
+        super().__init__(**kwargs)

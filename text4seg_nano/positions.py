@@ -1,8 +1,9 @@
 """Where each token stands: the position of text in the plane of the image.
 
-A token that describes the image stands on the cell that is described next, a visual token on its own cell, and all
-other text on a line above the image. Two-dimensional rotary embeddings then let an attention head find "the cell I am
-about to describe" by distance zero, however long the text before it is. The state follows from the text alone.
+A token that describes the image stands on the cell that is described next, a visual token on its own cell,
+and all other text on a line above the image. Two-dimensional rotary embeddings then let an attention head
+find "the cell I am about to describe" by distance zero, however long the text before it is. The state
+follows from the text alone.
 """
 
 import torch
@@ -16,19 +17,22 @@ TEXT_ROW = -4
 def grid_positions(input_ids: torch.Tensor, config: Text4SegNanoConfig) -> torch.Tensor:
     """Return the (row, column) of every token.
 
+    Padding takes no place: text stands where it would stand without the padding before it.
+
     Args:
         input_ids: Token ids, int64 [batch, length], complete from the first token on.
         config: Holds the ids of the tokens that move the position.
 
     Returns:
-        int64 [batch, length, 2]: row and column, 0-based cells of the grid; text outside of blocks has row -4.
+        int64 [batch, length, 2]: row and column, 0-based cells of the grid, in which the places just behind
+        the last column and below the last row exist too; text outside of blocks has row ``TEXT_ROW``.
     """
     counts = {token: number for number, token in enumerate(config.count_token_ids, start=1)}
     # Read once: transformers makes every look at a configuration expensive.
-    grid, image_token, row = config.grid, config.image_token_id, config.row_token_id
+    grid, image_token, row, pad = config.grid, config.image_token_id, config.row_token_id, config.pad_token_id
     seg_open, seg_close = config.seg_open_token_id, config.seg_close_token_id
-    positions = torch.empty((*input_ids.shape, 2), dtype=torch.long)
-    for sample, tokens in enumerate(input_ids.tolist()):
+    samples = []
+    for tokens in input_ids.tolist():
         cell, line, image, inside = (0, 0), 0, 0, False
         places = []
         for token in tokens:
@@ -48,6 +52,7 @@ def grid_positions(input_ids: torch.Tensor, config: Text4SegNanoConfig) -> torch
                 places.append(cell)
             else:
                 places.append((TEXT_ROW, line))
-                line += 1
-        positions[sample] = torch.tensor(places, dtype=torch.long)
-    return positions.to(input_ids.device)
+                line += token != pad
+        samples.append(places)
+    positions = torch.tensor(samples, dtype=torch.long, device=input_ids.device)
+    return positions.reshape(*input_ids.shape, 2)

@@ -1,0 +1,90 @@
+"""Eyes of the nano model: an ImageNet vision tower and the connector into word-embedding space."""
+
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from text4seg_nano.configuration import Text4SegNanoConfig
+
+_STRIDE_16_STAGE = 4
+"""Number of the last stage of an EfficientNet whose features have stride 16."""
+
+
+class VisionTower(nn.Module):
+    """EfficientNet-Lite (Tan and Le, 2019) up to its 1x1 head, with two outputs.
+
+    Attributes:
+        network: The network of timm, with its classifier.
+    """
+
+    network: Any
+
+    def __init__(self, config: Text4SegNanoConfig) -> None:
+        super().__init__()
+        self.network = timm.create_model(config.tower, pretrained=False, num_classes=config.tower_classes)
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features of stride 16 and of stride 32.
+
+        Args:
+            pixel_values: float [batch, 3, height, width], RGB scaled to -1..1.
+
+        Returns:
+            float [batch, channels, height / 16, width / 16] and
+            float [batch, channels, height / 32, width / 32].
+        """
+        network = self.network
+        hidden = network.bn1(network.conv_stem(pixel_values))
+        middle = hidden
+        for stage, block in enumerate(network.blocks):
+            hidden = block(hidden)
+            if stage == _STRIDE_16_STAGE:
+                middle = hidden
+        return middle, network.bn2(network.conv_head(hidden))
+
+
+class Connector(nn.Module):
+    """Maps tower features to one visual token per cell, in the space of the word embeddings.
+
+    Besides a projection of the features it adds the expected word embedding of the tower's own class names,
+    which carries what ImageNet already knows about the names of things.
+
+    Attributes:
+        mean: Mean of every tower channel over training images, float [channels]; saved with the weights.
+        deviation: Standard deviation of every tower channel, float [channels]; saved with the weights.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, config: Text4SegNanoConfig) -> None:
+        super().__init__()
+        channels, hidden = sum(config.tower_channels), config.hidden_size
+        self.grid = config.grid
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+        self.dropout = nn.Dropout(0.2)
+        self.up = nn.Linear(channels, 2 * hidden)
+        self.down = nn.Linear(2 * hidden, hidden)
+        self.class_words = nn.Linear(config.tower_classes, hidden, bias=False)
+
+    def forward(self, middle: torch.Tensor, head: torch.Tensor, class_logits: torch.Tensor) -> torch.Tensor:
+        """Return visual tokens, float [batch, grid * grid, hidden], row-major.
+
+        Args:
+            middle: Stride-16 features, float [batch, channels, grid, grid].
+            head: Head features, float [batch, channels, grid / 2, grid / 2].
+            class_logits: The tower's class logits at each place of the head,
+                float [batch, grid / 2, grid / 2, classes].
+        """
+        size = (self.grid, self.grid)
+        head = functional.interpolate(head, size=size, mode="bilinear", align_corners=False)
+        features = torch.cat([middle, head], dim=1).flatten(2).transpose(1, 2)
+        features = self.dropout((features - self.mean) / self.deviation)
+        words = self.class_words(class_logits.float().softmax(dim=-1).to(self.class_words.weight.dtype)).permute(0, 3, 1, 2)
+        words = functional.interpolate(words, size=size, mode="bilinear", align_corners=False)
+        projected: torch.Tensor = self.down(functional.gelu(self.up(features)))
+        return projected + words.flatten(2).transpose(1, 2)
