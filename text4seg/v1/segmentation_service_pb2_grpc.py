@@ -87,7 +87,7 @@ class SegmentationServiceServicer:
 
     def StreamSegment(self, request, context):
         """StreamSegment answers like Segment, piece by piece: rows of the grid as the model writes them, then the coarse
-        regions, then the refined ones, then the complete answer.
+        regions, then the complete answer with the refined ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
