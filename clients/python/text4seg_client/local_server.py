@@ -105,7 +105,7 @@ def start(address: str, *arguments: str) -> Process:
     """
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise ServerStartError(
-            "the services are not installed here: in a clone, use `make serve`, or `pip install -e '.[services]'`"
+            "the services are not installed here; in a clone: `make serve`, or `pip install -e '.[services]'`"
         )
     command = [sys.executable, "-m", "services", f"--address={address}", *arguments]
     return subprocess.Popen(command, stdout=_STANDARD_ERROR, process_group=0)
