@@ -1,20 +1,26 @@
 """Examples as token sequences, with what each token teaches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from text4seg import dialogue
 from text4seg.descriptors import OTHERS
-from text4seg_nano import Text4SegNanoForConditionalGeneration
+from text4seg_nano import Text4SegNanoConfig
 from training.nano.questions import GRID, Example
 from training.nano.start import phrase_tokens
 from training.nano.tokenizer import ASSISTANT, END, IMAGE, USER
 
+IN_BLOCK, IN_SENTENCE = 0.5, 0.1
+"""Weights of predicting a token: of a descriptor or a caption, and of the sentence before a descriptor."""
+UNKNOWN = -100
+"""What `torch.nn.functional.cross_entropy` ignores."""
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Sequences of several questions about several images.
 
@@ -22,11 +28,12 @@ class Batch:
         input_ids: int64 [questions, length], right-padded.
         kept: bool [questions, length], false on padding.
         weights: float [questions, length - 1]: weight of predicting the next token.
-        rivals: int64 [questions, length - 1, 2]: where a row begins in a referring answer, the two tokens that may come;
-            -1 elsewhere.
+        rivals: int64 [questions, length - 1, 2]: where a row begins in a referring answer, the two tokens
+            that may come; -1 elsewhere.
         room: int64 [questions, length - 1]: at a run length, the largest that fits; 0 elsewhere.
         image_of: int64 [questions]: which image.
-        candidates: float-index lists of label tokens per question, "others" first.
+        candidates: int64 [questions, labels, tokens]: tokens of each label, "others" first; -1 where there is
+            none.
         cells: int64 [questions, 256]: true label of each cell, an index into the candidates; -100: unknown.
     """
 
@@ -36,60 +43,69 @@ class Batch:
     rivals: torch.Tensor
     room: torch.Tensor
     image_of: torch.Tensor
-    candidates: list[list[list[int]]]
+    candidates: torch.Tensor
     cells: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(**{part.name: getattr(self, part.name).to(device) for part in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question as tokens; places count predictions: place i predicts token i + 1."""
+
+    tokens: list[int]
+    weights: list[float]
+    rivals: dict[int, tuple[int, int]]
+    room: dict[int, int]
 
 
 class Collator:
     """Turns examples into token sequences."""
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, model: Text4SegNanoForConditionalGeneration
-    ) -> None:
-        self.tokenizer, self.config = tokenizer, model.config
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: Text4SegNanoConfig) -> None:
+        self.tokenizer, self.pad = tokenizer, config.pad_token_id
         self.others = phrase_tokens(tokenizer, [OTHERS])[0]
-        self.counts = {token: number for number, token in enumerate(model.config.count_token_ids, 1)}
-        self.starts = {model.config.seg_open_token_id, model.config.row_token_id}
+        self.counts = {token: number for number, token in enumerate(config.count_token_ids, 1)}
+        self.starts = {config.seg_open_token_id, config.row_token_id}
+        self.close = config.seg_close_token_id
 
     def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
         """Return one batch; group i belongs to image i."""
-        examples = [(number, example) for number, group in enumerate(groups) for example in group]
-        rows = [self._row(example) for _, example in examples]
-        length = max(len(row[0]) for row in rows)
-        count = len(rows)
-        ids = torch.full((count, length), self.config.pad_token_id)
+        examples = [example for group in groups for example in group]
+        rows = [self.row(example) for example in examples]
+        count, length = len(rows), max(len(row.tokens) for row in rows)
+        ids = torch.full((count, length), self.pad)
         kept = torch.zeros((count, length), dtype=torch.bool)
         weights = torch.zeros((count, length - 1))
         rivals = torch.full((count, length - 1, 2), -1)
         room = torch.zeros((count, length - 1), dtype=torch.long)
-        for number, (tokens, weight, rival, space) in enumerate(rows):
-            ids[number, : len(tokens)] = torch.tensor(tokens)
-            kept[number, : len(tokens)] = True
-            weights[number, : len(weight)] = torch.tensor(weight)
-            for place, pair in rival.items():
+        for number, row in enumerate(rows):
+            ids[number, : len(row.tokens)] = torch.tensor(row.tokens)
+            kept[number, : len(row.tokens)] = True
+            weights[number, : len(row.weights)] = torch.tensor(row.weights)
+            for place, pair in row.rivals.items():
                 rivals[number, place] = torch.tensor(pair)
-            for place, most in space.items():
+            for place, most in row.room.items():
                 room[number, place] = most
-        cells = torch.from_numpy(
-            np.stack([example.cells.reshape(-1) for _, example in examples]).astype(np.int64)
-        )
-        for number, (_, example) in enumerate(examples):
-            if not example.labels:
-                cells[number] = -100
-        candidates = [
-            [self.others, *phrase_tokens(self.tokenizer, example.labels)] if example.labels else [self.others]
-            for _, example in examples
-        ]
-        image_of = torch.tensor([number for number, _ in examples])
-        return Batch(ids, kept, weights, rivals, room, image_of, candidates, cells)
+        cells = np.stack([example.cells.reshape(-1) for example in examples]).astype(np.int64)
+        cells[[not example.labels for example in examples]] = UNKNOWN
+        candidates = [[self.others, *phrase_tokens(self.tokenizer, example.labels)] for example in examples]
+        most = max(len(labels) for labels in candidates)
+        longest = max(len(tokens) for labels in candidates for tokens in labels)
+        packed = torch.full((count, most, longest), -1)
+        for number, labels in enumerate(candidates):
+            packed[number, : len(labels)] = padded(labels, longest)
+        image_of = torch.tensor([number for number, group in enumerate(groups) for _ in group])
+        return Batch(ids, kept, weights, rivals, room, image_of, packed, torch.from_numpy(cells))
 
-    def _row(
-        self, example: Example
-    ) -> tuple[list[int], list[float], dict[int, tuple[int, int]], dict[int, int]]:
+    def row(self, example: Example) -> Row:
+        """Return one question as tokens, with what each prediction teaches."""
         prompt = f"{USER}{IMAGE * (GRID * GRID)}{example.question}{ASSISTANT}"
-        body = f"{example.sentence}\n<seg>{example.block}</seg>" if example.block else example.sentence
+        answer = dialogue.answer_text(example.sentence, example.block) if example.block else example.sentence
         prompt_ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
-        answer_ids = self.tokenizer(body + END, add_special_tokens=False).input_ids
+        answer_ids = self.tokenizer(answer + END, add_special_tokens=False).input_ids
         tokens = [*prompt_ids, *answer_ids]
         weights = [0.0] * (len(tokens) - 1)
         rivals: dict[int, tuple[int, int]] = {}
@@ -98,7 +114,7 @@ class Collator:
         first = phrase_tokens(self.tokenizer, example.labels)[0][0] if example.referring else -1
         for place in range(len(prompt_ids) - 1, len(tokens) - 1):
             before, token = tokens[place], tokens[place + 1]
-            weights[place] = 0.5 if inside or not example.block else 0.1
+            weights[place] = IN_BLOCK if inside or not example.block else IN_SENTENCE
             if before in self.starts:
                 inside, column = True, 0
                 if example.referring:
@@ -106,6 +122,14 @@ class Collator:
             if inside and token in self.counts:
                 room[place] = GRID - column
                 column += self.counts[token]
-            if token == self.config.seg_close_token_id:
+            if token == self.close:
                 inside = False
-        return tokens, weights, rivals, room
+        return Row(tokens, weights, rivals, room)
+
+
+def padded(lists: Sequence[Sequence[int]], length: int | None = None) -> torch.Tensor:
+    """Return token lists as int64 [lists, length or the longest], filled up with -1."""
+    table = torch.full((len(lists), length or max(map(len, lists))), -1)
+    for row, tokens in enumerate(lists):
+        table[row, : len(tokens)] = torch.tensor(tokens)
+    return table

@@ -1,8 +1,9 @@
-"""Measure a nano checkpoint as it is served: every question goes over gRPC to a generator that this script starts.
+"""Measure a nano checkpoint as it is served: every question goes over gRPC to a generator started here.
 
 Run: ``python -m training.nano.evaluate --photos DIR --sprites DIR``. Held-out photographs (one fifth, by hash
-of the image id) are asked about with category names; composed scenes put known sprites on held-out photographs. Targets
-have at least 2% of the image; the coarse mask is upsampled to the image without refinement.
+of the image id) are asked about with category names; composed scenes put known sprites on held-out
+photographs. Targets have at least 2% of the image; the coarse mask is upsampled to the image without
+refinement.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,14 +34,15 @@ from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
 from text4seg.scores import TokenLogprob, label_probabilities, patch_probabilities
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
-from training.nano.photos import load_photos
+from training.nano.photos import Photo, load_categories, load_photos
 from training.nano.pool import split_photos, split_sprites
-from training.nano.scenes import composed_scene, merged, photo_scene
-from training.nano.sprites import load_sprites
+from training.nano.scenes import composed_scene, merged
+from training.nano.sprites import Sprite, load_sprites
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
 LEAST_SHARE = 0.02
 BINS = 15
+ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,12 @@ class Item:
     truth: NDArray[np.bool_]
 
 
+Items = list[Item]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said: the grid mask, the probability of the phrase in each cell, and whether it is well-formed."""
+    """What the model said: grid mask, probability of the phrase in each cell, whether it is well-formed."""
 
     mask: NDArray[np.bool_]
     probabilities: NDArray[np.float64]
@@ -73,12 +79,32 @@ def generator(checkpoint: Path, threads: int) -> Iterator[GeneratorServiceStub]:
     process = subprocess.Popen([sys.executable, "-m", "services.generator"], env=environment)
     try:
         with grpc.insecure_channel(address) as channel:
-            stub = GeneratorServiceStub(channel)
-            stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest(), wait_for_ready=True, timeout=120)
+            stub = GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
+            wait_until_loaded(stub, process)
             yield stub
     finally:
         process.terminate()
         process.wait(30)
+
+
+def wait_until_loaded(
+    stub: GeneratorServiceStub, process: subprocess.Popen[bytes], most_s: float = 120
+) -> None:
+    """Wait for the model.
+
+    Raises:
+        grpc.RpcError: when it is not loaded in time, or its process has ended.
+    """
+    deadline = time.monotonic() + most_s
+    while True:
+        try:
+            stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest(), timeout=5)
+        except grpc.RpcError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int]) -> Answer:
@@ -148,9 +174,90 @@ def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.bool
     return float(total)
 
 
+def photo_items(
+    photos: Sequence[Photo], categories: Sequence[str], draw: random.Random
+) -> tuple[Items, Items]:
+    """Return questions about all that photographs show, and one for each about what it does not show."""
+    present, absent = Items(), Items()
+    for photo in photos:
+        image = encoded(photo.image)
+        for name in sorted(set(photo.names)):
+            masks = [mask for label, mask in zip(photo.names, photo.masks, strict=True) if label == name]
+            truth: NDArray[np.bool_] = np.logical_or.reduce(masks)
+            if truth.mean() >= LEAST_SHARE:
+                present.append(Item(image, name, truth))
+        missing = [name for name in categories if name not in photo.names]
+        if missing:
+            absent.append(Item(image, draw.choice(missing), np.zeros(photo.image.shape[:2], bool)))
+    return present, absent
+
+
+def scene_items(
+    photos: Sequence[Photo],
+    sprites: Sequence[Sprite],
+    count: int,
+    rng: np.random.Generator,
+    draw: random.Random,
+) -> tuple[Items, Items]:
+    """Return questions about all sprites in new scenes, and one for each about what it does not show."""
+    present, absent = Items(), Items()
+    nouns = {sprite.noun for sprite in sprites}
+    for _ in range(count):
+        scene = composed_scene(photos, sprites, rng)
+        image = encoded(scene.image)
+        present += [
+            Item(image, noun, mask)
+            for noun, mask in sorted(merged(scene).items())
+            if noun in nouns and mask.mean() >= LEAST_SHARE
+        ]
+        missing = sorted(nouns - set(scene.names))
+        absent.append(Item(image, draw.choice(missing), np.zeros(scene.image.shape[:2], bool)))
+    return present, absent
+
+
+def centres(truth: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return what is true at the centre of each cell, bool [rows, columns]."""
+    rows, columns = (
+        (np.arange(n) * 2 + 1) * side // (2 * n) for n, side in zip(shape, truth.shape, strict=True)
+    )
+    chosen: NDArray[np.bool_] = truth[np.ix_(rows, columns)]
+    return chosen
+
+
+def measure(
+    stub: GeneratorServiceStub, sets: dict[str, Items], limit: int, draw: random.Random
+) -> dict[str, float]:
+    """Ask all questions, at most `limit` of each set unless it is 0, and return the figures."""
+    info = stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest())
+    shape = (info.grid_rows, info.grid_columns)
+    figures: dict[str, float] = {}
+    pairs: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
+    formed: list[bool] = []
+    for name, items in sets.items():
+        draw.shuffle(items)
+        answers = [(item, ask(stub, item, shape)) for item in tqdm(items[: limit or None], desc=name)]
+        if name == ABSENT:
+            figures["absent questions"] = len(answers)
+            figures["absent answered nothing"] = float(
+                np.mean([not answer.mask.any() for _, answer in answers])
+            )
+        else:
+            figures |= report(name, answers)
+        formed += [answer.well_formed for _, answer in answers]
+        pairs += [
+            (answer.probabilities.ravel(), centres(item.truth, shape).ravel()) for item, answer in answers
+        ]
+    figures["well-formed"] = float(np.mean(formed))
+    figures["calibration error"] = calibration_error(
+        np.concatenate([probabilities for probabilities, _ in pairs]),
+        np.concatenate([true for _, true in pairs]),
+    )
+    return figures
+
+
 def main() -> None:
     """Measure and print; write ``build/nano-evaluation.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.nano.evaluate", description=__doc__)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--sprites", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
@@ -161,71 +268,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/nano-evaluation.json"))
     options = parser.parse_args()
     rng, draw = np.random.default_rng(options.seed), random.Random(options.seed)
-    photos = split_photos(load_photos(options.photos), held=True)
-    every_sprite = load_sprites(options.sprites)
-    known, unknown = split_sprites(every_sprite, held=False), split_sprites(every_sprite, held=True)
-    nouns = {sprite.noun for sprite in known}
-    categories = sorted(
-        {c["name"] for c in json.loads((options.photos / "instances.json").read_text())["categories"]}
-    )
-    sets: dict[str, list[Item]] = {"photographs": [], "composed": [], "unknown names": [], "absent": []}
-    for photo in photos:
-        union = merged(photo_scene(photo, rng, augment=False))
-        image = encoded(photo.image)
-        for name in sorted(union):
-            truth = np.logical_or.reduce(
-                [mask for label, mask in zip(photo.names, photo.masks, strict=True) if label == name]
-            )
-            if truth.mean() >= LEAST_SHARE:
-                sets["photographs"].append(Item(image, name, truth))
-        missing = [name for name in categories if name not in photo.names]
-        sets["absent"].append(Item(image, draw.choice(missing), np.zeros(photo.image.shape[:2], bool)))
-    for name, sprites, count in (
-        ("composed", known, options.scenes),
-        ("unknown names", unknown, options.scenes // 3),
-    ):
-        for _ in range(count):
-            scene = composed_scene(photos, sprites, rng)
-            image = encoded(scene.image)
-            union = merged(scene)
-            drawn = {sprite.noun for sprite in sprites}
-            sets[name] += [
-                Item(image, noun, mask)
-                for noun, mask in sorted(union.items())
-                if noun in drawn and mask.mean() >= LEAST_SHARE
-            ]
-            if name == "composed":
-                missing = sorted(nouns - set(scene.names))
-                sets["absent"].append(
-                    Item(image, draw.choice(missing), np.zeros(scene.image.shape[:2], bool))
-                )
-    figures: dict[str, float] = {}
-    pairs: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
-    formed: list[bool] = []
+    try:
+        photos = split_photos(load_photos(options.photos), held=True)
+        categories = sorted(set(load_categories(options.photos)))
+        sprites = load_sprites(options.sprites)
+    except FileNotFoundError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    known, unknown = split_sprites(sprites, held=False), split_sprites(sprites, held=True)
+    in_photos, not_in_photos = photo_items(photos, categories, draw)
+    in_scenes, not_in_scenes = scene_items(photos, known, options.scenes, rng, draw)
+    unknown_names, _ = scene_items(photos, unknown, options.scenes // 3, rng, random.Random(options.seed))
+    sets = {
+        "photographs": in_photos,
+        "composed": in_scenes,
+        "unknown names": unknown_names,
+        ABSENT: not_in_photos + not_in_scenes,
+    }
     with generator(options.checkpoint, options.threads) as stub:
-        info = stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest())
-        shape = (info.grid_rows, info.grid_columns)
-        for name, items in sets.items():
-            draw.shuffle(items)
-            asked = items[: options.limit or None]
-            answers = [(item, ask(stub, item, shape)) for item in tqdm(asked, desc=name)]
-            formed += [answer.well_formed for _, answer in answers]
-            if name == "absent":
-                figures["absent questions"] = len(answers)
-                figures["absent answered nothing"] = float(
-                    np.mean([not answer.mask.any() for _, answer in answers])
-                )
-            else:
-                figures |= report(name, answers)
-            for item, answer in answers:
-                height, width = item.truth.shape
-                rows = (np.arange(shape[0]) * 2 + 1) * height // (2 * shape[0])
-                columns = (np.arange(shape[1]) * 2 + 1) * width // (2 * shape[1])
-                pairs.append((answer.probabilities.ravel(), item.truth[np.ix_(rows, columns)].ravel()))
-    figures["well-formed"] = float(np.mean(formed))
-    figures["calibration error"] = calibration_error(
-        np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs])
-    )
+        figures = measure(stub, sets, options.limit, draw)
     for name, value in figures.items():
         print(f"{name:32s} {value:8.3f}" if isinstance(value, float) else f"{name:32s} {value:8d}")
     options.out.parent.mkdir(parents=True, exist_ok=True)

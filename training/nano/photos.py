@@ -22,7 +22,8 @@ class Photo:
         image: uint8 RGB [height, width, 3].
         names: Category name of each instance.
         masks: Mask of each instance, bool [height, width].
-        complete: Whether every category of the data set is annotated, not only the ones that appear.
+        complete: Whether every common thing is annotated, so that a name that does not appear is absent;
+            false for a data set of a single category.
     """
 
     image_id: int
@@ -48,16 +49,23 @@ def load_photos(folder: Path) -> tuple[Photo, ...]:
 
     Raises:
         FileNotFoundError: when ``instances.json`` or an image is missing; the message names the file.
+        ValueError: when an image is not of the size that ``instances.json`` says, for its masks would not
+            fit.
     """
-    data = json.loads((folder / "instances.json").read_text())
+    data = _instances(folder)
     categories = {category["id"]: category["name"] for category in data["categories"]}
     by_image: dict[int, list[Any]] = defaultdict(list)
     for annotation in data["annotations"]:
         by_image[annotation["image_id"]].append(annotation)
     photos = []
-    for entry in sorted(data["images"], key=lambda entry: entry["id"]):
-        image = np.asarray(Image.open(folder / "images" / entry["file_name"]).convert("RGB"))
+    for entry in sorted(data["images"], key=lambda entry: int(entry["id"])):
+        image = _image(folder / "images" / entry["file_name"])
         height, width = image.shape[:2]
+        said = entry.get("height", height), entry.get("width", width)
+        if said != (height, width):
+            raise ValueError(
+                f"{entry['file_name']} is {width}x{height}, but instances.json says {said[1]}x{said[0]}"
+            )
         marked = by_image[entry["id"]]
         photos.append(
             Photo(
@@ -73,8 +81,17 @@ def load_photos(folder: Path) -> tuple[Photo, ...]:
     return tuple(photos)
 
 
+def load_categories(folder: Path) -> list[str]:
+    """Return the names of a data set's categories.
+
+    Raises:
+        FileNotFoundError: when ``instances.json`` is missing.
+    """
+    return [category["name"] for category in _instances(folder)["categories"]]
+
+
 def load_captions(folder: Path) -> dict[int, list[str]]:
-    """Return the captions of each image id; empty when the data set has none."""
+    """Return the captions of each image id; empty when the data set has no ``captions.json``."""
     file = folder / "captions.json"
     captions: dict[int, list[str]] = defaultdict(list)
     if file.exists():
@@ -86,3 +103,17 @@ def load_captions(folder: Path) -> dict[int, list[str]]:
 def held_out(key: str, one_in: int) -> bool:
     """Decide by hash whether an item is kept for evaluation: stable whatever else is in the data set."""
     return int(hashlib.sha256(key.encode()).hexdigest(), 16) % one_in == 0
+
+
+def _instances(folder: Path) -> Any:
+    file = folder / "instances.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing: photographs come as instances.json beside images/")
+    return json.loads(file.read_text())
+
+
+def _image(file: Path) -> NDArray[np.uint8]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing, which instances.json names")
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("RGB"))

@@ -5,17 +5,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from text4seg_nano.configuration import Text4SegNanoConfig
-from text4seg_nano.modeling import VisionTower
+from text4seg_nano.vision import VisionTower
 from training.nano.photos import Photo, held_out
 from training.nano.questions import GRID
 from training.nano.scenes import SIDE, Scene, composed_scene, mixed_photo_scene
 from training.nano.sprites import Sprite
-from training.nano.weights import load_tower
 
 BATCH = 16
+"""Scenes that go through the tower at once."""
+CLEAR, MIXED = 110, 25
+"""A cell (0..255) shows a thing above the first share, and "others" when all things together stay below the
+second."""
+UNKNOWN = -100
+"""The label of cells that teach nothing."""
+STATISTICS_FROM = 400
+"""Scenes whose features are counted for their mean and deviation."""
 
 
 def split_photos(photos: Sequence[Photo], *, held: bool) -> list[Photo]:
@@ -28,12 +35,14 @@ def split_sprites(sprites: Sequence[Sprite], *, held: bool) -> list[Sprite]:
     return [sprite for sprite in sprites if held_out(f"sprite {sprite.noun}", 10) == held]
 
 
-def cells(scene: Scene) -> np.ndarray[Any, Any]:
+def cells(scene: Scene) -> NDArray[np.uint8]:
     """Return the share of each cell that each instance covers, uint8 [instances, 16, 16], 255 is all."""
     if not scene.masks:
-        return np.zeros((0, 16, 16), np.uint8)
-    shares = np.stack(scene.masks).reshape(len(scene.masks), 16, SIDE // 16, 16, SIDE // 16).mean((2, 4))
-    return np.round(shares * 255).astype(np.uint8)
+        return np.zeros((0, GRID, GRID), np.uint8)
+    cell = SIDE // GRID
+    shares = np.stack(scene.masks).reshape(len(scene.masks), GRID, cell, GRID, cell).mean((2, 4))
+    rounded: NDArray[np.uint8] = np.round(shares * 255).astype(np.uint8)
+    return rounded
 
 
 @torch.inference_mode()
@@ -41,17 +50,25 @@ def features(tower: VisionTower, scenes: Sequence[Scene]) -> list[tuple[torch.Te
     """Return tower features of each scene in half precision: [channels, 16, 16] and [channels, 8, 8]."""
     pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
     pixels = (pixels.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        middle, head = tower(pixels)
-    return [(one.half().clone(), other.half().clone()) for one, other in zip(middle, head, strict=True)]
+    device = next(tower.parameters()).device
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        middle, head = (part.half().cpu() for part in tower(pixels.to(device)))
+    return [(one.clone(), other.clone()) for one, other in zip(middle, head, strict=True)]
 
 
 def make_pool(
-    photos: Sequence[Photo], sprites: Sequence[Sprite], count: int, composed: float, seed: int
+    tower: VisionTower,
+    photos: Sequence[Photo],
+    sprites: Sequence[Sprite],
+    count: int,
+    *,
+    composed: float,
+    seed: int,
 ) -> dict[str, Any]:
     """Draw scenes and compute their features.
 
     Args:
+        tower: The vision tower in evaluation mode.
         photos: Backgrounds, and photographs to ask about; may be empty.
         sprites: What is laid on backgrounds.
         count: Number of scenes, rounded up to whole batches.
@@ -59,13 +76,11 @@ def make_pool(
         seed: Draws everything.
 
     Returns:
-        ``middle`` float16 [count, channels, 16, 16], ``head`` float16 [count, channels, 8, 8], and ``meta``: for each
-        scene the names, the covered shares of `cells`, whether all names are annotated, and the photograph's id or -1.
+        ``middle`` float16 [count, channels, 16, 16], ``head`` float16 [count, channels, 8, 8], and
+        ``meta``: for each scene the names, the covered shares of `cells`, whether all names are annotated,
+        and the photograph's id or -1.
     """
     rng = np.random.default_rng(seed)
-    tower = VisionTower(Text4SegNanoConfig())
-    load_tower(tower)
-    tower.eval().to(memory_format=torch.channels_last)
     both: list[tuple[torch.Tensor, torch.Tensor]] = []
     meta: list[Any] = []
     for _ in tqdm(range(-(-count // BATCH)), desc="scenes", unit="batch"):
@@ -85,7 +100,14 @@ def make_pool(
 
 
 class Pool:
-    """Scenes with tower features, from what `make_pool` returned."""
+    """Scenes with tower features, from what `make_pool` returned.
+
+    Attributes:
+        middle: float16 [scenes, channels, 16, 16].
+        head: float16 [scenes, channels, 8, 8].
+        meta: Names, covered shares, whether all names are annotated, and photograph's id, of each scene.
+        place: Index of each noun.
+    """
 
     def __init__(self, parts: Sequence[dict[str, Any]], nouns: Sequence[str]) -> None:
         self.middle = torch.cat([part["middle"] for part in parts])
@@ -93,21 +115,23 @@ class Pool:
         self.meta = [item for part in parts for item in part["meta"]]
         self.place = {noun: number for number, noun in enumerate(nouns)}
 
+    def __len__(self) -> int:
+        return len(self.meta)
+
     def labels(self, index: int) -> torch.Tensor:
         """Return what each cell shows, int64 [256]; -100 where it is mixed or unknown."""
         names, shares, complete, _ = self.meta[index]
-        label = np.full((GRID, GRID), 0 if complete else -100, np.int64)
+        label = np.full((GRID, GRID), 0 if complete else UNKNOWN, np.int64)
         if len(names):
-            label[shares.astype(np.int64).sum(0) > 25] = -100
+            label[shares.astype(np.int64).sum(0) > MIXED] = UNKNOWN
             best = shares.argmax(0)
             known = np.array([self.place[name] for name in names])
-            label = np.where(shares.max(0) > 110, known[best], label)
+            label = np.where(shares.max(0) > CLEAR, known[best], label)
         return torch.from_numpy(label.reshape(-1))
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and standard deviation of every tower channel."""
-        sample = slice(0, 400)
-        middle, head = self.middle[sample].float(), self.head[sample].float()
+        middle, head = self.middle[:STATISTICS_FROM].float(), self.head[:STATISTICS_FROM].float()
         mean = torch.cat([middle.mean((0, 2, 3)), head.mean((0, 2, 3))])
         deviation = torch.cat([middle.std((0, 2, 3)), head.std((0, 2, 3))])
         return mean, deviation.clamp(min=0.05)

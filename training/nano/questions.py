@@ -16,6 +16,8 @@ COVERED = 115
 """A cell (0..255) belongs to a thing from this share on: 45%."""
 MOST_RUNS = 70
 """Longer descriptors cost every other question of their batch its time."""
+MOST_ABSENT = 8
+"""Names that are drawn in the hope that they are absent."""
 PRESENT = 255 * GRID * GRID // 400
 """Things with less than a quarter of a percent of the image are not asked about."""
 
@@ -121,7 +123,7 @@ def questions_of(
         captions: What people said about the image.
         nouns: All names, to draw absent ones from.
         sprite_nouns: Names that are absent from a scene unless they were pasted.
-        count: Number of questions.
+        count: Number of questions; fewer come when there is neither a thing nor an absent name to ask for.
         rng: Draws them.
     """
     union = union_by_name(names, shares)
@@ -130,7 +132,8 @@ def questions_of(
     result: list[Example] = []
     for _ in range(count):
         draw = rng.random()
-        absent = [name for name in rng.sample(list(around), 8) if name not in names]
+        drawn = rng.sample(list(around), min(len(around), MOST_ABSENT))
+        absent = [name for name in drawn if name not in names]
         example: Example | None = None
         if draw < 0.04 and captions:
             example = caption(rng.choice(list(captions)), rng)
@@ -151,5 +154,8 @@ def questions_of(
             name = rng.choices(present, weights)[0]
             phrase = f"the {name}" if rng.random() < 0.15 else name
             example = referring(phrase, union[name], rng)
-        result.append(example or referring(absent[0], None, rng))
+        if example is None and absent:
+            example = referring(absent[0], None, rng)
+        if example is not None:
+            result.append(example)
     return result

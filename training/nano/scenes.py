@@ -53,6 +53,11 @@ class Scene:
         self.masks.append(mask)
 
 
+def resized(picture: NDArray[np.uint8], size: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:
+    """Return a picture of another size, (width, height)."""
+    return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
+
+
 def jitter(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Change brightness, contrast and colour balance a little."""
     gains = rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
@@ -72,15 +77,15 @@ def photo_scene(photo: Photo, rng: np.random.Generator, *, augment: bool = True)
         box = (left, top, left + crop_w, top + crop_h)
     flip = augment and rng.random() < 0.5
 
-    def squash(array: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
-        part = cv2.resize(array[box[1] : box[3], box[0] : box[2]], (SIDE, SIDE), interpolation=interpolation)
+    def squash(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        part = resized(array[box[1] : box[3], box[0] : box[2]], (SIDE, SIDE), cv2.INTER_AREA)
         return np.ascontiguousarray(part[:, ::-1]) if flip else part
 
-    image = squash(photo.image, cv2.INTER_AREA)
+    image = squash(photo.image)
     scene = Scene(jitter(image, rng) if augment else image.copy(), complete=photo.complete)
     scene.source = photo.image_id if box == (0, 0, width, height) else -1
     for name, mask in zip(photo.names, photo.masks, strict=True):
-        visible = squash(mask.astype(np.uint8) * 255, cv2.INTER_AREA) > 127
+        visible = squash(np.where(mask, 255, 0).astype(np.uint8)) > 127
         if visible.any():
             scene.names.append(name)
             scene.masks.append(visible)
@@ -97,19 +102,20 @@ def cut_out(photo: Photo, index: int) -> NDArray[np.uint8]:
 
 
 def transformed(picture: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return an RGBA picture whose longest side is about `side` pixels: flipped, turned and changed in colour."""
+    """Return an RGBA picture flipped, turned and changed in colour, its longest side about `side` pixels."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = (max(6, round(width * scale * rng.uniform(0.85, 1.15))), max(6, round(height * scale)))
-    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    picture = resized(picture, size, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         picture = np.ascontiguousarray(picture[:, ::-1])
     if rng.random() < 0.5:
         angle = float(rng.uniform(-25, 25))
-        diagonal = int(np.ceil(np.hypot(*picture.shape[:2])))
-        matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1.0)
-        matrix[:, 2] += (diagonal - size[0]) / 2, (diagonal - size[1]) / 2
-        picture = cv2.warpAffine(picture, matrix, (diagonal, diagonal), flags=cv2.INTER_LINEAR)
+        diagonal = int(np.ceil(np.hypot(*size)))
+        matrix = np.asarray(cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1.0), np.float64)
+        matrix[:, 2] += [(diagonal - size[0]) / 2, (diagonal - size[1]) / 2]
+        turned = cv2.warpAffine(picture, matrix, (diagonal, diagonal), flags=cv2.INTER_LINEAR)
+        picture = np.asarray(turned, np.uint8)
     return np.dstack([jitter(picture[..., :3], rng), picture[..., 3]])
 
 
@@ -117,7 +123,7 @@ def background(photos: Sequence[Photo], rng: np.random.Generator) -> Scene:
     """Return what sprites are laid on: a part of a photograph, or a plain gradient."""
     if not photos or rng.random() < 0.15:
         corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
-        return Scene(cv2.resize(corners, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR))
+        return Scene(resized(corners, (SIDE, SIDE), cv2.INTER_LINEAR))
     return photo_scene(photos[int(rng.integers(len(photos)))], rng)
 
 

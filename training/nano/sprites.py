@@ -46,6 +46,6 @@ def load_sprites(folder: Path) -> tuple[Sprite, ...]:
         stem, noun = line.split("\t")
         file = folder / f"{stem}.webp"
         if not file.exists():
-            raise FileNotFoundError(f"{file} is missing")
+            raise FileNotFoundError(f"{file} is missing, which {_NAMES.name} names {noun!r}")
         sprites.append(Sprite(noun, file))
     return tuple(sprites)

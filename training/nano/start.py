@@ -1,6 +1,7 @@
-"""The nano model before training: pretrained parts in place, the rest drawn so that learning starts at once."""
+"""The nano model before training: pretrained parts, and the rest drawn so that learning starts at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -8,15 +9,16 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from text4seg_nano.configuration import Text4SegNanoConfig
+from text4seg_nano.layers import Attention
 from text4seg_nano.modeling import Text4SegNanoForConditionalGeneration
 from training.nano.tokenizer import ASSISTANT, END, IMAGE, IMAGENET_NAMES, MOST_CELLS, PAD
-from training.nano.weights import load_tower, word_vectors
+from training.nano.weights import PUBLISHED, Pretrained
 
 LOOKS = ((0, 0), (0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (0, 2), (0, 4))
 """Cell distances (rows, columns) that the heads of every layer look at before training."""
 
 
-def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> Text4SegNanoConfig:
+def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNanoConfig:
     """Return a configuration with the tokenizer's ids."""
 
     def one(text: str) -> int:
@@ -37,12 +39,14 @@ def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> Text4SegNano
     )
 
 
-def word_embeddings(tokenizer: PreTrainedTokenizerFast, hidden: int) -> torch.Tensor:
+def word_embeddings(
+    tokenizer: PreTrainedTokenizerFast, hidden: int, word_vectors: Callable[[list[str]], torch.Tensor]
+) -> torch.Tensor:
     """Return unit vectors for every token, float [vocabulary, hidden]: sentence-model vectors of whole words.
 
     The vectors are centred and projected on their principal components; pieces and marks get random ones.
     """
-    texts = [tokenizer.decode([token]).strip().lower() for token in range(len(tokenizer))]
+    texts = [str(tokenizer.decode([token])).strip().lower() for token in range(len(tokenizer))]
     words = sorted({text for text in texts if len(text) > 1 and text.isalpha()})
     vectors = word_vectors(words)
     centred = vectors - vectors.mean(0)
@@ -58,12 +62,20 @@ def word_embeddings(tokenizer: PreTrainedTokenizerFast, hidden: int) -> torch.Te
 
 def phrase_tokens(tokenizer: PreTrainedTokenizerFast, phrases: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each phrase, written as inside a descriptor."""
-    return [list(ids) for ids in tokenizer(list(phrases), add_special_tokens=False).input_ids]
+    return [list(tokenizer(phrase, add_special_tokens=False).input_ids) for phrase in phrases]
 
 
 @torch.no_grad()
-def new_model(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> Text4SegNanoForConditionalGeneration:
-    """Return a model with ImageNet weights, word vectors, and heads that look at neighbouring cells."""
+def new_model(
+    tokenizer: PreTrainedTokenizerFast, pretrained: Pretrained = PUBLISHED, **sizes: Any
+) -> Text4SegNanoForConditionalGeneration:
+    """Return a model with ImageNet weights, word vectors, and heads that look at neighbouring cells.
+
+    Args:
+        tokenizer: From `tokenizer.build_tokenizer`.
+        pretrained: Where the pretrained parts come from.
+        sizes: Fields of the configuration.
+    """
     config = config_for(tokenizer, **sizes)
     model = Text4SegNanoForConditionalGeneration(config)
     for module in model.modules():
@@ -73,11 +85,11 @@ def new_model(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> Text4SegNanoF
         nn.init.normal_(layer.attention.output.weight, std=0.02 / 3)
         nn.init.normal_(layer.down.weight, std=0.02 / 3)
         aim_heads(layer.attention, config)
-    load_tower(model.tower)
+    pretrained.load_tower(model.tower)
     model.tower.requires_grad_(False)
     nn.init.kaiming_uniform_(model.connector.up.weight, a=5**0.5)
     nn.init.normal_(model.connector.down.weight, std=0.03)
-    table = word_embeddings(tokenizer, config.hidden_size)
+    table = word_embeddings(tokenizer, config.hidden_size, pretrained.word_vectors)
     model.embed_tokens.weight.copy_(table)
     model.tie_weights()
     names = phrase_tokens(tokenizer, IMAGENET_NAMES)
@@ -86,8 +98,11 @@ def new_model(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> Text4SegNanoF
     return model
 
 
-def aim_heads(attention: nn.Module, config: Text4SegNanoConfig) -> None:
-    """Set query and key biases so that head h prefers the cell at distance ``LOOKS[h]``; compare word content too."""
+def aim_heads(attention: Attention, config: Text4SegNanoConfig) -> None:
+    """Set query and key biases so that head h prefers the cell at distance ``LOOKS[h]``.
+
+    The other dimensions compare the contents of words.
+    """
     width = config.hidden_size // config.num_attention_heads
     half = width // 4
     frequencies = 2.0 * 0.5 ** torch.arange(half // 2)

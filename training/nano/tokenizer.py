@@ -1,11 +1,11 @@
-"""The nano model's tokenizer: byte-level BPE in which every known word, run length and separator is one token."""
+"""The nano model's tokenizer: byte-level BPE; every known word, run length and separator is one token."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torchvision.models._meta import _IMAGENET_CATEGORIES
+from torchvision.models import MobileNet_V2_Weights  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerFast
 
 from text4seg import dialogue
@@ -14,10 +14,13 @@ from text4seg_nano.processing import CHAT_TEMPLATE
 
 PAD, IMAGE, USER, ASSISTANT, END = "<pad>", "<image>", "<|user|>", "<|assistant|>", "<|end|>"
 MOST_CELLS = 32
+"""The longest run that is one token."""
 EXTRA_WORDS = tuple(Path(__file__).with_name("words.txt").read_text().split())
 """Words that no data set holds but people say: places, colours, everyday things."""
 
-IMAGENET_NAMES: tuple[str, ...] = tuple(name.lower() for name in _IMAGENET_CATEGORIES)
+IMAGENET_NAMES: tuple[str, ...] = tuple(
+    name.lower() for name in MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
+)
 """Names of the tower's classes in the order of its logits."""
 
 
@@ -63,7 +66,7 @@ def build_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
     counts = [f" *{number}" for number in range(1, MOST_CELLS + 1)]
     plain = [dialogue.SEG_OPEN, dialogue.SEG_CLOSE, "| ", "\n ", *counts]
     tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in plain])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,

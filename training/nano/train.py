@@ -3,9 +3,10 @@
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -13,65 +14,84 @@ from transformers import PreTrainedTokenizerFast
 from text4seg import dialogue
 from text4seg.descriptors import OTHERS
 from text4seg_nano import Text4SegNanoForConditionalGeneration, Text4SegNanoProcessor
-from training.nano.batch import Collator
+from training.nano.batch import Collator, padded
 from training.nano.losses import LOSS_WEIGHTS, losses
 from training.nano.pool import Pool
-from training.nano.questions import GRID, questions_of
-from training.nano.start import new_model, phrase_tokens
+from training.nano.questions import GRID, Example, questions_of
+from training.nano.start import phrase_tokens
 
-SHOW_EVERY, KEEP_EVERY = 50, 200
-"""Steps between two lines of progress, and between two checkpoints."""
+STATE = "state.pt"
+"""File in the folder of a run that an interrupted run goes on from."""
 
 
-def train(
-    parts: Sequence[dict[str, Any]],
-    tokenizer: PreTrainedTokenizerFast,
-    nouns: Sequence[str],
-    sprite_nouns: Sequence[str],
-    captions: Mapping[int, Sequence[str]],
-    out: Path,
-    *,
-    minutes: float,
-    images: int = 4,
-    questions: int = 3,
-    extra: int = 8,
-    peak_rate: float = 1e-3,
-    seed: int = 0,
-) -> None:
-    """Train for some minutes and write a checkpoint; go on where an interrupted run stopped.
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """What questions can be about.
 
-    Args:
-        parts: What `pool.make_pool` returned, any number of times.
-        tokenizer: From `tokenizer.build_tokenizer`.
+    Attributes:
         nouns: All names, in a fixed order.
         sprite_nouns: The names of sprites among them.
         captions: Captions by id of the photograph.
-        out: Directory of the checkpoint; ``state.pt`` in it is what an interrupted run goes on from.
+    """
+
+    nouns: Sequence[str]
+    sprite_nouns: Sequence[str]
+    captions: Mapping[int, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long and in which portions to train.
+
+    Attributes:
         minutes: Time to train in all; the learning rate falls to nearly zero over it.
         images: Images per step that questions are asked about.
         questions: Questions per image.
         extra: Further images per step that only teach the names of cells.
         peak_rate: Highest learning rate.
-        seed: Draws weights, images and questions.
+        show_every: Steps between two lines of progress.
+        keep_every: Steps between two states that an interrupted run can go on from.
     """
-    torch.manual_seed(seed)
+
+    minutes: float = 70.0
+    images: int = 4
+    questions: int = 3
+    extra: int = 8
+    peak_rate: float = 1e-3
+    show_every: int = 50
+    keep_every: int = 200
+
+
+def train(
+    model: Text4SegNanoForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    pool: Pool,
+    subjects: Subjects,
+    out: Path,
+    pace: Pace,
+    *,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Train for some minutes and write a checkpoint; go on where an interrupted run stopped.
+
+    Args:
+        model: From `start.new_model`, on the device to train on; it is changed.
+        tokenizer: From `tokenizer.build_tokenizer`.
+        pool: Scenes with tower features.
+        subjects: What to ask about.
+        out: Folder of the checkpoint and of the state that an interrupted run goes on from.
+        pace: How long and in which portions.
+        seed: Draws images and questions.
+        clock: Monotonic, in seconds.
+    """
     rng = random.Random(seed)
-    pool = Pool(parts, [OTHERS, *nouns])
-    model = new_model(tokenizer)
-    model.connector.mean, model.connector.deviation = pool.statistics()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [parameter for parameter in learned if parameter.ndim > 1], "weight_decay": 0.05},
-            {"params": [parameter for parameter in learned if parameter.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=peak_rate,
-        betas=(0.9, 0.98),
-    )
+    optimizer = optimizer_for(learned, pace.peak_rate)
     out.mkdir(parents=True, exist_ok=True)
-    kept, step, before = out / "state.pt", 0, 0.0
+    kept, step, before = out / STATE, 0, 0.0
     if kept.exists():
-        state = torch.load(kept, weights_only=True)
+        state = torch.load(kept, map_location=model.device, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         before, step = state["seconds"], state["step"]
@@ -80,61 +100,74 @@ def train(
 
     def keep(seconds: float) -> None:
         partial = kept.with_suffix(".partial")
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "seconds": seconds,
-            "step": step,
-        }
-        torch.save(state, partial)
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save(state | {"seconds": seconds, "step": step}, partial)
         partial.replace(kept)
 
-    collate = Collator(tokenizer, model)
-    noun_tokens = padded(phrase_tokens(tokenizer, [OTHERS, *nouns]))
+    collate = Collator(tokenizer, model.config)
+    nouns = padded(phrase_tokens(tokenizer, [OTHERS, *subjects.nouns])).to(model.device)
     model.train()
     model.tower.eval()
-    begun, sums, seen = time.monotonic(), dict[str, float](), 0
-    while (seconds := before + time.monotonic() - begun) < minutes * 60:
-        rate = peak_rate * schedule(step, seconds / (minutes * 60))
+    begun, sums, seen = clock(), dict[str, float](), 0
+    while (seconds := before + clock() - begun) < pace.minutes * 60:
+        rate = pace.peak_rate * schedule(step, seconds / (pace.minutes * 60))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        picks = [rng.randrange(len(pool.meta)) for _ in range(images + extra)]
-        asked = []
-        for pick in picks[:images]:
-            names, shares, complete, source = pool.meta[pick]
-            told = captions.get(source, ())
-            asked.append(
-                questions_of(
-                    names, shares, complete=complete, captions=told, nouns=nouns,
-                    sprite_nouns=sprite_nouns, count=questions, rng=rng,
-                )
-            )  # fmt: skip
-        labels = torch.stack([pool.labels(pick) for pick in picks])
-        features = pool.middle[picks].float(), pool.head[picks].float()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            learned_from = losses(model, collate(asked), *features, labels, noun_tokens, extra)
+        picks = [rng.randrange(len(pool)) for _ in range(pace.images + pace.extra)]
+        asked = [draw_questions(pool, pick, subjects, pace.questions, rng) for pick in picks[: pace.images]]
+        labels = torch.stack([pool.labels(pick) for pick in picks]).to(model.device)
+        middle, head = (part[picks].to(model.device).float() for part in (pool.middle, pool.head))
+        with torch.autocast(model.device.type, dtype=torch.bfloat16), warnings.catch_warnings():
+            # The image layers normalise bfloat16 states with float32 weights, on purpose.
+            warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+            batch = collate(asked).to(model.device)
+            learned_from = losses(model, batch, middle, head, labels, nouns, pace.extra)
         total = torch.stack(
             [weight * learned_from[name] for name, weight in LOSS_WEIGHTS.items() if name in learned_from]
-        )
+        ).sum()
         optimizer.zero_grad(set_to_none=True)
-        total.sum().backward()
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         step, seen = step + 1, seen + 1
         for name, value in learned_from.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if seen == SHOW_EVERY:
-            overlap = sums.pop("I") / max(sums.pop("U"), 1.0)
-            shown = " ".join(f"{name} {value / seen:.3f}" for name, value in sums.items())
-            print(
-                f"{seconds / 60:6.1f} of {minutes:.0f} min, step {step}: cell cIoU {overlap:.3f} {shown}",
-                flush=True,
-            )
+        if seen == pace.show_every:
+            print(f"{seconds / 60:6.1f} of {pace.minutes:.0f} min, {progress(step, sums, seen)}", flush=True)
             sums, seen = {}, 0
-        if step % KEEP_EVERY == 0:
+        if step % pace.keep_every == 0:
             keep(seconds)
     keep(seconds)
     save(model, tokenizer, out)
+
+
+def optimizer_for(learned: Sequence[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """Return AdamW that lets matrices decay, but neither biases nor norms."""
+    return torch.optim.AdamW(
+        [
+            {"params": [parameter for parameter in learned if parameter.ndim > 1], "weight_decay": 0.05},
+            {"params": [parameter for parameter in learned if parameter.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=rate,
+        betas=(0.9, 0.98),
+    )
+
+
+def draw_questions(
+    pool: Pool, pick: int, subjects: Subjects, count: int, rng: random.Random
+) -> list[Example]:
+    """Draw questions about one scene of the pool."""
+    names, shares, complete, source = pool.meta[pick]
+    return questions_of(
+        names,
+        shares,
+        complete=complete,
+        captions=subjects.captions.get(source, ()),
+        nouns=subjects.nouns,
+        sprite_nouns=subjects.sprite_nouns,
+        count=count,
+        rng=rng,
+    )
 
 
 def schedule(step: int, progress: float) -> float:
@@ -142,25 +175,23 @@ def schedule(step: int, progress: float) -> float:
     return min(1.0, (step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
-def padded(lists: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Return token lists as int64 [lists, longest], filled up with -1."""
-    table = torch.full((len(lists), max(map(len, lists))), -1)
-    for row, tokens in enumerate(lists):
-        table[row, : len(tokens)] = torch.tensor(tokens)
-    return table
+def progress(step: int, sums: Mapping[str, float], seen: int) -> str:
+    """Return a line about the last `seen` steps: mean losses, and cIoU of the cells of referring answers."""
+    overlap = sums["I"] / max(sums["U"], 1.0)
+    shown = " ".join(f"{name} {value / seen:.3f}" for name, value in sums.items() if name not in ("I", "U"))
+    return f"step {step}: cell cIoU {overlap:.3f} {shown}"
 
 
 def save(model: Text4SegNanoForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write a checkpoint directory in bfloat16 that `AutoModelForImageTextToText` loads."""
+    """Write a checkpoint folder in bfloat16 that `AutoModelForImageTextToText` loads."""
+    side = model.config.image_size
     model.config.text4seg = {
         "model": "text4seg-nano",
         "grid": [GRID, GRID],
         "codec": "r-rle",
         "template_version": dialogue.TEMPLATE_VERSION,
-        "image_size": [model.config.image_size, model.config.image_size],
+        "image_size": [side, side],
         "calibration": {"temperature": 1.0, "bias": 0.0},
     }
-    model.to(torch.bfloat16).save_pretrained(out)
-    Text4SegNanoProcessor(
-        tokenizer, image_size=model.config.image_size, image_tokens=GRID * GRID
-    ).save_pretrained(out)
+    torch.nn.Module.to(model, dtype=torch.bfloat16).save_pretrained(out)
+    Text4SegNanoProcessor(tokenizer, image_size=side, image_tokens=GRID * GRID).save_pretrained(out)

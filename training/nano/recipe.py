@@ -1,0 +1,179 @@
+"""The whole recipe: data, scenes with their tower features, training, checkpoint."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from text4seg.descriptors import OTHERS
+from text4seg_nano.configuration import Text4SegNanoConfig
+from text4seg_nano.vision import VisionTower
+from training.nano.photos import Photo, held_out, load_captions, load_categories, load_photos
+from training.nano.pool import Pool, make_pool, split_photos, split_sprites
+from training.nano.sprites import Sprite, load_sprites
+from training.nano.start import new_model
+from training.nano.tokenizer import build_tokenizer, known_words
+from training.nano.train import Pace, Subjects, train
+from training.nano.weights import PUBLISHED, Pretrained
+
+SHARD = 1600
+"""Scenes per file."""
+COMPOSED = 0.5
+"""Share of composed scenes; the others are photographs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to train from, and where to.
+
+    Attributes:
+        sprites: Folder of pictures named by code point, such as ``1f436.webp``.
+        out: Folder of scenes, state and checkpoint.
+        photos: Photographs with instance masks in the COCO layout; None: sprites on plain backgrounds only.
+        persons: More of them, in which only some categories are annotated.
+        scenes: Size of the pool.
+        pace: How long to train.
+        seed: Draws everything.
+        device: A torch device.
+        sizes: Fields of the model's configuration that differ from the bundled model.
+    """
+
+    sprites: Path
+    out: Path
+    photos: Path | None = None
+    persons: Path | None = None
+    scenes: int = 6400
+    pace: Pace = field(default_factory=Pace)
+    seed: int = 0
+    device: str = "cpu"
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The training part of the data.
+
+    Attributes:
+        photos: Photographs.
+        sprites: Sprites.
+        subjects: What questions can be about.
+        words: Every word that gets a token of its own; held-out sprites' names too.
+    """
+
+    photos: list[Photo]
+    sprites: list[Sprite]
+    subjects: Subjects
+    words: list[str]
+
+
+def run(
+    recipe: Recipe, pretrained: Pretrained = PUBLISHED, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Train a model and write its checkpoint to `recipe.out`; finished parts of an interrupted run are kept.
+
+    Raises:
+        FileNotFoundError: when a data file or a package of weights is missing; the message names it.
+        FileExistsError: when the folder holds a run on other data.
+        ValueError: when data files contradict each other.
+    """
+    material = load_material(recipe)
+    claim_folder(recipe, material)
+    tower = VisionTower(Text4SegNanoConfig(**recipe.sizes))
+    pretrained.load_tower(tower)
+    tower.eval().to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parts = [load_part(recipe, material, tower, number) for number in range(-(-recipe.scenes // SHARD))]
+    pool = Pool(parts, [OTHERS, *material.subjects.nouns])
+    tokenizer = build_tokenizer(material.words)
+    torch.manual_seed(recipe.seed)
+    model = new_model(tokenizer, pretrained, **recipe.sizes)
+    model.connector.mean, model.connector.deviation = pool.statistics()
+    torch.nn.Module.to(model, recipe.device)
+    train(model, tokenizer, pool, material.subjects, recipe.out, recipe.pace, seed=recipe.seed, clock=clock)
+
+
+def load_material(recipe: Recipe) -> Material:
+    """Read the data and leave out what is held for evaluation.
+
+    Raises:
+        FileNotFoundError: when a file is missing; the message names it.
+        ValueError: when an image has another size than its data set says.
+    """
+    every_sprite = load_sprites(recipe.sprites)
+    sprites = split_sprites(every_sprite, held=False)
+    photos, categories, captions = list[Photo](), list[str](), dict[int, list[str]]()
+    if recipe.photos is not None:
+        photos = split_photos(load_photos(recipe.photos), held=False)
+        categories = load_categories(recipe.photos)
+        captions = {
+            number: texts
+            for number, texts in load_captions(recipe.photos).items()
+            if not held_out(f"photo {number}", 5)
+        }
+    if recipe.persons is not None:
+        photos += split_photos(load_photos(recipe.persons), held=False)
+    sprite_nouns = sorted({sprite.noun for sprite in sprites})
+    return Material(
+        photos,
+        sprites,
+        Subjects(sorted({*sprite_nouns, *categories}), sprite_nouns, captions),
+        known_words(
+            {sprite.noun for sprite in every_sprite} | set(categories),
+            [text for texts in captions.values() for text in texts],
+        ),
+    )
+
+
+def claim_folder(recipe: Recipe, material: Material) -> None:
+    """Write down what a run is made of, so that another one does not go on from its scenes and weights.
+
+    Raises:
+        FileExistsError: when the folder holds a run on other data.
+    """
+    made_of = {
+        "photographs": fingerprint([photo.image_id for photo in material.photos]),
+        "names": fingerprint(material.subjects.nouns),
+        "words": fingerprint(material.words),
+        "scenes": recipe.scenes,
+        "seed": recipe.seed,
+        "sizes": dict(recipe.sizes),
+    }
+    text = json.dumps(made_of, indent=2, default=str) + "\n"
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    note = recipe.out / "run.json"
+    if note.exists() and note.read_text() != text:
+        before, now = json.loads(note.read_text()), json.loads(text)
+        other = ", ".join(name for name in now if before.get(name) != now[name])
+        raise FileExistsError(
+            f"{recipe.out} holds a run with other {other}: remove it, or choose another folder"
+        )
+    note.write_text(text)
+
+
+def fingerprint(values: object) -> str:
+    """Return a short hash of a list."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def load_part(recipe: Recipe, material: Material, tower: VisionTower, number: int) -> dict[str, Any]:
+    """Return one part of the pool, drawn now unless an earlier run has left it."""
+    file = recipe.out / f"scenes-{number:03d}.pt"
+    if not file.exists():
+        count = min(SHARD, recipe.scenes - number * SHARD)
+        made = make_pool(
+            tower,
+            material.photos,
+            material.sprites,
+            count,
+            composed=COMPOSED,
+            seed=recipe.seed * 1000 + number,
+        )
+        torch.save(made, file.with_suffix(".partial"))
+        file.with_suffix(".partial").replace(file)
+    # A file of our own, with numpy arrays in it, which torch calls unsafe.
+    part: dict[str, Any] = torch.load(file, weights_only=False)
+    return part
