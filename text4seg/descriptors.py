@@ -72,6 +72,11 @@ class DecodeReport:
     unknown_labels: tuple[str, ...]
     truncated: bool
 
+    @property
+    def lossy(self) -> tuple[Repair, ...]:
+        """The repairs that may have changed the grid: what was written had no clear meaning there."""
+        return tuple(repair for repair in self.repairs if repair.kind is not RepairKind.SEPARATOR)
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:

@@ -11,14 +11,16 @@ Which language: the closed language with few labels (``MAX_CANONICAL_LABELS``) i
 rule per label and length, and in a referring descriptor it forces every label after the first of a row.
 With more labels, and in open vocabulary, equal neighbours are allowed: the grid is the same, the text is
 not unique. In open vocabulary a label is made of :func:`is_label_character` and single inner spaces, with
-at most ``MAX_OPEN_CHARACTERS`` characters besides the spaces. The Lark form of I-RLE bounds each count but
-not their sum (that would take a rule per patch and length); the automaton is exact there too.
+at most ``MAX_OPEN_CHARACTERS`` characters besides the spaces; every one is a label that decoding takes, but
+its characters need not be composed as Unicode NFC has it. The Lark form of I-RLE bounds each count but not
+their sum (that would take a rule per patch and length); the automaton is exact there too.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -35,17 +37,22 @@ MAX_OPEN_CHARACTERS = 64
 
 _DIGITS = tuple("0123456789")
 
-# White space, controls, formatting characters, delimiters and ASCII capitals never occur in such a label.
-_OPEN_CLASS = (
-    r"[^\x00-\x20A-Z|*<>\x7f-\u{a0}\u{ad}\u{61c}\u{1680}\u{180e}\u{2000}-\u{200f}\u{2028}-\u{202f}"
-    r"\u{205f}-\u{206f}\u{3000}\u{feff}\u{fff9}-\u{fffb}]"
-)
-_OPEN_CHARACTER = re.compile(re.sub(r"\\u\{(\w+)\}", lambda code: rf"\u{int(code[1], 16):04x}", _OPEN_CLASS))
+_OPEN_CLASS = r"[^|*<>\p{Changes_When_Lowercased}\p{Cc}\p{Cf}\p{Z}]"
+"""``is_label_character`` in the syntax of Rust's regular expressions, which llguidance reads."""
 
 
 def is_label_character(character: str) -> bool:
-    """Say whether a character may stand in an open-vocabulary label (the space is treated apart)."""
-    return _OPEN_CHARACTER.fullmatch(character) is not None
+    """Say whether a character may stand in an open-vocabulary label (the space is treated apart).
+
+    Delimiters, capitals, white space, controls and formatting characters may not.
+    """
+    category = unicodedata.category(character)
+    return (
+        category not in ("Cc", "Cf", "Cs")
+        and category[0] != "Z"
+        and character not in "|*<>"
+        and character.lower() == character
+    )
 
 
 class Phase(IntEnum):

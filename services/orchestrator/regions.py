@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from text4seg.descriptors import RepairKind, decode_answer
+from text4seg.descriptors import decode_answer
 from text4seg.errors import DescriptorMalformedError, ImageInvalidError, InternalError
 from text4seg.masks import Box, box_of, mask_area, split_instances, upsample
 from text4seg.scores import (
@@ -91,14 +91,14 @@ def read_answer(
         phrase: the phrase that was asked for, if any.
         labels: the labels that were allowed besides "others"; None: any.
         generator: the model, for its grid, codec and calibration.
-        strict: refuse text that would have to be repaired.
+        strict: refuse text that can only be read with repairs that may change the grid.
 
     Raises:
-        DescriptorMalformedError: in strict mode, with the first place that lenient decoding repairs.
+        DescriptorMalformedError: in strict mode, with the place of the first such repair.
     """
     decoding = decode_answer(written.text, generator.shape, labels, generator.codec)
-    if strict and decoding.report.repairs:
-        first = decoding.report.repairs[0]
+    if strict and decoding.report.lossy:
+        first = decoding.report.lossy[0]
         raise DescriptorMalformedError(first.detail, first.row, first.column)
     probabilities = patch_probabilities(decoding, written.tokens, generator.calibration)
     result = DescriptorResult(
@@ -175,7 +175,7 @@ def repair_warnings(results: Iterable[DescriptorResult]) -> tuple[Warning_, ...]
     warnings: list[Warning_] = []
     for result in results:
         subject = f"the description of {result.phrase!r}" if result.phrase else "the description"
-        repairs = [one for one in result.report.repairs if one.kind is not RepairKind.SEPARATOR]
+        repairs = result.report.lossy
         if result.finish_reason is FinishReason.LENGTH:
             message = f"{subject} was cut off at the limit of tokens"
         elif repairs:

@@ -30,7 +30,7 @@ from tests.orchestrator_fakes import (
     mask_of,
     of_version,
 )
-from text4seg.dialogue import conditioned_question, open_question, referring_question
+from text4seg.dialogue import answer_text, conditioned_question, open_question, referring_question
 from text4seg.errors import (
     DeadlineExceededError,
     DescriptorMalformedError,
@@ -40,6 +40,7 @@ from text4seg.errors import (
     OverloadedError,
     PeerUnavailableError,
 )
+from text4seg.grammar import DescriptorGrammar
 from text4seg.masks import Box
 from text4seg.scores import Calibration
 from text4seg.segmentation import (
@@ -394,6 +395,24 @@ async def test_repaired_text_is_reported_or_refused() -> None:
     with pytest.raises(DescriptorMalformedError) as failure:
         await segmenter(broken).answer(phrases("cat", options=replace(COARSE, strict=True)), FOREVER)
     assert (failure.value.row, failure.value.column) == (1, 3)
+
+
+MANY = tuple(f"thing {number}" for number in range(9))
+
+
+@pytest.mark.parametrize(
+    ("query", "row"),
+    [(OpenQuery(), "cat *2| cat *2"), (LabelQuery(MANY), "thing 0 *2| thing 0 *2"), (OpenQuery(), "e\u0301 *4")],
+)
+async def test_strict_takes_whatever_the_grammar_allows(query: Query, row: str) -> None:
+    grammar = DescriptorGrammar(SHAPE, MANY if isinstance(query, LabelQuery) else None)
+    block = "\n ".join([row] * 4) + "\n"
+    assert grammar.accepts(block)
+    use_case = segmenter(FakeGenerator(lambda request: answer_text("Here it is:", block)))
+    answer = await use_case.answer(asking(query, replace(COARSE, strict=True)), FOREVER)
+    assert [region.area for region in answer.regions] == [SIZE[0] * SIZE[1]]
+    assert answer.descriptors[0].report.repairs
+    assert answer.warnings == ()
 
 
 async def test_text_without_a_block_is_nothing_with_a_warning() -> None:

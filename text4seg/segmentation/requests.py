@@ -115,7 +115,7 @@ class SegmentOptions:
     seed: int = 0
     """Seed of everything random, not negative."""
     strict: bool = False
-    """Whether text that had to be repaired is an error."""
+    """Whether text is an error that had to be repaired in a way that may have changed the grid."""
     refiner_model: str = ""
     """Which of the refiner's models to use; empty: its default."""
 
