@@ -83,7 +83,7 @@ class FakeImages:
     async def open(self, source: ImageSource) -> OpenImage:
         if not isinstance(source, ImageContent):
             raise ImageNotFoundError("unknown")
-        return OpenImage(source.data, source.data.hex(), self.size)
+        return OpenImage(source.data, source.data.hex(), self.size, "image.content")
 
 
 @dataclass

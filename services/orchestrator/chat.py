@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from services.orchestrator.faults import fields_renamed
 from services.orchestrator.ports import Budget, Generator, Images, OpenImage
 from services.orchestrator.questions import versions_of
 from services.orchestrator.refinement import Refinement
@@ -80,7 +81,7 @@ class Chatter:
         text = ""
         done = 0
         async with aclosing(self._generator.generate(question, budget)) as answer:
-            while (chunk := await _next(answer, watch)) is not None:
+            while (chunk := await _next(answer, watch, image)) is not None:
                 chunks.append(chunk)
                 text += chunk.text
                 if chunk.text:
@@ -157,6 +158,9 @@ class _BlockReader:
         )
 
 
-async def _next(answer: AsyncGenerator[TextChunk, None], watch: Stopwatch) -> TextChunk | None:
-    with watch.stage("generate"):
+async def _next(
+    answer: AsyncGenerator[TextChunk, None], watch: Stopwatch, image: OpenImage
+) -> TextChunk | None:
+    # The generator's other fields are called as the caller's are.
+    with watch.stage("generate"), fields_renamed({"image": image.field, "message": image.field}):
         return await anext(answer, None)

@@ -87,7 +87,7 @@ class ImageStore:
 
     def _read(self, data: bytes, field: str) -> OpenImage:
         size = read_size(data, self._limits, field)
-        return OpenImage(data, hashlib.sha256(data).hexdigest(), size)
+        return OpenImage(data, hashlib.sha256(data).hexdigest(), size, field)
 
     def _read_whole(self, data: bytes) -> OpenImage:
         read_image(data, self._limits, "chunk")  # a damaged file is refused now, not at each later call

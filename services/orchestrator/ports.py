@@ -38,11 +38,13 @@ class OpenImage:
         data: the encoded file.
         digest: lower-case hexadecimal SHA-256 of the file.
         size: (height, width) of the upright image in pixels.
+        field: path of the caller's field that it came from.
     """
 
     data: bytes
     digest: str
     size: tuple[int, int]
+    field: str
 
 
 class Images(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 
 from text4seg import __version__
 from text4seg.dialogue import TEMPLATE_VERSION, conditioned_question, open_question, referring_question
@@ -32,11 +32,13 @@ class Question:
         phrase: the referring expression; empty for label lists and open vocabulary.
         text: the user's turn.
         labels: what the answer may name besides "others"; None: anything.
+        source: path of the caller's field that it asks for, the first one's where several ask the same.
     """
 
     phrase: str
     text: str
     labels: tuple[str, ...] | None
+    source: str = field(compare=False)
 
     def request(self, image: bytes) -> GenerateRequest:
         """Return the generator's request about an encoded image file."""
@@ -52,11 +54,14 @@ def questions_of(query: Query) -> tuple[Question, ...]:
     """Return one question per phrase, repetitions included, or one for a label list or open vocabulary."""
     match query:
         case PhraseQuery(phrases):
-            return tuple(Question(phrase, referring_question(phrase), (phrase,)) for phrase in phrases)
+            return tuple(
+                Question(phrase, referring_question(phrase), (phrase,), f"query.phrases.phrases[{index}]")
+                for index, phrase in enumerate(phrases)
+            )
         case LabelQuery(labels):
-            return (Question("", conditioned_question(labels), labels),)
+            return (Question("", conditioned_question(labels), labels, "query.labels.labels"),)
         case OpenQuery():
-            return (Question("", open_question(), None),)
+            return (Question("", open_question(), None, "query"),)
 
 
 def versions_of(generator: GeneratorInfo, refiner: str = "") -> Versions:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from services.orchestrator.faults import fields_renamed
 from services.orchestrator.ports import Budget, OpenImage, Refiner
 from services.orchestrator.stopwatch import Stopwatch
 from text4seg.errors import (
@@ -34,6 +35,8 @@ from text4seg.segmentation import (
 )
 
 _LOG = logging.getLogger(__name__)
+
+_MODEL_FIELD = "options.refiner_model"
 
 AUTO_SHARE = 0.8
 """Share of the time left that the refiner gets when a coarse answer will do: the rest delivers that one."""
@@ -94,9 +97,7 @@ class Refinement:
             return None
         if options.refiner_model and options.refiner_model not in info.models:
             known = ", ".join(info.models)
-            raise OptionInvalidError(
-                "options.refiner_model", f"{options.refiner_model!r} is not one of: {known}"
-            )
+            raise OptionInvalidError(_MODEL_FIELD, f"{options.refiner_model!r} is not one of: {known}")
         return info
 
     async def refine(
@@ -140,10 +141,8 @@ class Refinement:
         try:
             answer = await self._call(image, regions, options, _Share(budget, AUTO_SHARE) if auto else budget)
             model = await self._name(answer.model)
-        except InvalidInputError:
-            raise
         except Text4SegError as error:
-            if not auto:
+            if not auto or _is_callers_choice(error):
                 raise
             _LOG.warning("the refiner failed, the answer is coarse: %s", error)
             return Refined(tuple(regions), (_failed(error),))
@@ -158,7 +157,14 @@ class Refinement:
         refiner = self._expected()
         coarse = tuple(_cells(region).astype(np.float32) for region in regions)
         request = RefineRequest(image.data, coarse, options.seed, options.refiner_model)
-        answer = await refiner.refine(request, budget)
+        names = {"model": _MODEL_FIELD, "image": image.field, "message": image.field}
+        try:
+            with fields_renamed(names):
+                answer = await refiner.refine(request, budget)
+        except InvalidInputError as error:
+            if error.field in names.values():
+                raise
+            raise InternalError(f"the refiner refuses what this server made: {error}") from error
         if len(answer.masks) != len(regions):
             raise InternalError(f"the refiner returned {len(answer.masks)} masks for {len(regions)} regions")
         for refined in answer.masks:
@@ -249,6 +255,14 @@ def _with_mask(region: Region, mask: NDArray[np.bool_]) -> Region:
     if box is None:
         raise InternalError("a region has no pixels")
     return replace(region, mask=mask, box=box, area=mask_area(mask))
+
+
+def _is_callers_choice(error: Text4SegError) -> bool:
+    """Say whether the caller asked for what this refiner does not have; any other refusal is a failure.
+
+    The image is no exception: the generator has taken it.
+    """
+    return isinstance(error, OptionInvalidError) and error.field == _MODEL_FIELD
 
 
 def _failed(error: Text4SegError) -> Warning_:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
+from services.orchestrator.faults import fields_renamed
 from services.orchestrator.ports import AnswerCache, Budget, Generator, Images, OpenImage
 from services.orchestrator.questions import Question, answer_key, questions_of, versions_of
 from services.orchestrator.refinement import Refinement
@@ -109,7 +110,9 @@ class Segmenter:
             return not degraded and (options.refine is RefineMode.NONE or refiner is not None)
 
         began = self._clock()
-        answer, outcome = await self._cache.fetch(key, options.cache, compute, keep)
+        # Not inside of compute: whoever shares it may have named the image in another way.
+        with fields_renamed({"image": image.field, "message": image.field}):
+            answer, outcome = await self._cache.fetch(key, options.cache, compute, keep)
         waited = self._clock() - began
         if not computed:
             replay(answer, request, emit)
@@ -202,13 +205,14 @@ class Segmenter:
             places = [index for index, other in enumerate(asked) if other == question]
             rows = RowStream(generator.shape, question.labels, generator.codec)
             chunks: list[TextChunk] = []
-            async with (
-                slots,
-                aclosing(self._generator.generate(question.request(image.data), budget)) as answer,
-            ):
-                async for chunk in answer:
-                    chunks.append(chunk)
-                    emit_rows(rows.feed(chunk.text), places)
+            names = {"turns": question.source, "constraint": question.source}
+            async with slots:
+                generating = self._generator.generate(question.request(image.data), budget)
+                with fields_renamed(names):
+                    async with aclosing(generating) as answer:
+                        async for chunk in answer:
+                            chunks.append(chunk)
+                            emit_rows(rows.feed(chunk.text), places)
             emit_rows(rows.finish(), places)
             return Written.of(chunks)
 

@@ -99,7 +99,7 @@ BAD_FILES: dict[str, Callable[[], bytes]] = {
 async def test_a_bad_image_is_refused(suite: Suite, name: str) -> None:
     error = await refused(suite, proto(BAD_FILES[name]()))
     assert isinstance(error, ImageInvalidError)
-    assert error.field.startswith("image")
+    assert error.field == "image.content"
     assert error.description
 
 
@@ -277,7 +277,29 @@ async def test_a_bad_image_fails_detect_and_chat_alike(suite: Suite) -> None:
         suite.stub.Chat(pb.ChatRequest(image=image, turns=[turn])).read(),
     ]
     for call in calls:
-        assert isinstance(await failure_of(call), ImageInvalidError)
+        error = await failure_of(call)
+        assert isinstance(error, ImageInvalidError)
+        assert error.field == "image.content"
+
+
+async def test_an_image_that_only_the_generator_refuses_is_named_as_the_caller_does() -> None:
+    async with serving(generator={"max_image_pixels": 1000}) as suite:
+        error = await failure_of(suite.stub.Segment(proto()))
+        assert isinstance(error, ImageInvalidError)
+        assert error.field == "image.content"
+        stored = await suite.stub.PutImage(iter([pb.PutImageRequest(chunk=picture())]))
+        by_id = image_pb2.Image(id=stored.id)
+        query = pb.Query(phrases=pb.PhraseQuery(phrases=["cat"]))
+        turn = generator_service_pb2.Turn(role="ROLE_USER", text="What is this?")
+        calls: list[Any] = [
+            suite.stub.Segment(pb.SegmentRequest(image=by_id, query=query)),
+            suite.stub.Detect(pb.DetectRequest(image=by_id, query=query)),
+            suite.stub.Chat(pb.ChatRequest(image=by_id, turns=[turn])).read(),
+        ]
+        for call in calls:
+            error = await failure_of(call)
+            assert isinstance(error, ImageInvalidError)
+            assert error.field == "image.id"
 
 
 async def test_bytes_that_are_no_message_are_refused(suite: Suite) -> None:

@@ -39,6 +39,7 @@ from text4seg.errors import (
     OptionInvalidError,
     OverloadedError,
     PeerUnavailableError,
+    QueryInvalidError,
 )
 from text4seg.grammar import DescriptorGrammar
 from text4seg.masks import Box
@@ -304,13 +305,54 @@ async def test_required_fails_when_a_refined_mask_is_empty() -> None:
         await segmenter(refiner=FakeRefiner(np.zeros_like)).answer(phrases("cat", options=REQUIRED), FOREVER)
 
 
+async def test_an_unknown_model_is_the_callers_fault_and_no_failure_of_the_refiner() -> None:
+    refiner = FakeRefiner(failure=OptionInvalidError("model", "bad"))
+    for options in (AUTO, REQUIRED):
+        with pytest.raises(OptionInvalidError) as failure:
+            await segmenter(refiner=refiner).answer(phrases("cat", options=options), FOREVER)
+        assert failure.value.field == "options.refiner_model"
+
+
+async def test_a_refiner_that_refuses_the_image_only_degrades_auto() -> None:
+    refiner = FakeRefiner(failure=ImageInvalidError("image", "too many pixels for this refiner"))
+    answer = await segmenter(refiner=refiner).answer(phrases("cat", options=AUTO), FOREVER)
+    assert not answer.regions[0].refined
+    assert [warning.kind for warning in answer.warnings] == [WarningKind.REFINER_FAILED]
+    with pytest.raises(ImageInvalidError) as failure:
+        await segmenter(refiner=refiner).answer(phrases("cat", options=REQUIRED), FOREVER)
+    assert failure.value.field == "image.content"
+
+
+async def test_what_the_refiner_finds_wrong_with_our_own_part_is_internal() -> None:
+    refiner = FakeRefiner(failure=OptionInvalidError("coarse[0]", "bad"))
+    with pytest.raises(InternalError):
+        await segmenter(refiner=refiner).answer(phrases("cat", options=REQUIRED), FOREVER)
+
+
+@pytest.mark.parametrize("peers_field", ["turns[0].text", "constraint.labels[0]"])
 @pytest.mark.parametrize(
-    "failure", [OptionInvalidError("coarse[0]", "bad"), ImageInvalidError("image", "bad")]
+    ("query", "field"),
+    [
+        (PhraseQuery(("cat", "cat", "dog")), "query.phrases.phrases[2]"),
+        (LabelQuery(("sky", "dog")), "query.labels.labels"),
+        (OpenQuery(), "query"),
+    ],
 )
-async def test_a_fault_of_the_caller_is_no_failure_of_the_refiner(failure: Exception) -> None:
-    refiner = FakeRefiner(failure=failure)  # type: ignore[arg-type]
-    with pytest.raises(type(failure)):
-        await segmenter(refiner=refiner).answer(phrases("cat", options=AUTO), FOREVER)
+async def test_what_the_generator_refuses_is_named_as_the_caller_does(
+    query: Query, field: str, peers_field: str
+) -> None:
+    class Choosy(FakeGenerator):
+        """Cannot stand dogs."""
+
+        async def generate(self, request, budget):  # type: ignore[no-untyped-def]
+            if "only the cat" not in request.turns[0].text:
+                raise QueryInvalidError(peers_field, "holds a dog")
+            async for chunk in super().generate(request, budget):
+                yield chunk
+
+    with pytest.raises(QueryInvalidError) as failure:
+        await segmenter(Choosy(asks_for(ANSWERS))).answer(asking(query), FOREVER)
+    assert (failure.value.field, failure.value.description) == (field, "holds a dog")
 
 
 async def test_auto_drops_masks_that_disagree() -> None:
@@ -402,7 +444,11 @@ MANY = tuple(f"thing {number}" for number in range(9))
 
 @pytest.mark.parametrize(
     ("query", "row"),
-    [(OpenQuery(), "cat *2| cat *2"), (LabelQuery(MANY), "thing 0 *2| thing 0 *2"), (OpenQuery(), "e\u0301 *4")],
+    [
+        (OpenQuery(), "cat *2| cat *2"),
+        (LabelQuery(MANY), "thing 0 *2| thing 0 *2"),
+        (OpenQuery(), "e\u0301 *4"),
+    ],
 )
 async def test_strict_takes_whatever_the_grammar_allows(query: Query, row: str) -> None:
     grammar = DescriptorGrammar(SHAPE, MANY if isinstance(query, LabelQuery) else None)
