@@ -1,4 +1,8 @@
-"""``python -m services``: generator, refiner and orchestrator in one process, over loopback gRPC."""
+"""``python -m services``: generator, refiner and orchestrator in one process, over loopback gRPC.
+
+The command line and ``T4S_ORCHESTRATOR_*`` are the orchestrator's; ``T4S_GENERATOR_*`` and ``T4S_REFINER_*``
+set up the other two. An empty refiner address (``--refiner-address=``) leaves the refiner out.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from services.chassis.logs import configure_logs
-from services.chassis.server import RunningService, run_services, start_server
+from services.chassis.server import RunningService, StartupError, run_services, start_server
 from services.chassis.settings import ServerSettings
 from services.generator.__main__ import build as build_generator
 from services.generator.settings import GeneratorSettings
@@ -27,14 +31,16 @@ async def start(
 ) -> Sequence[RunningService]:
     """Start all three services; the orchestrator is told where the other two listen.
 
-    Generator and refiner take any free loopback port unless their address was set.
+    Generator and refiner take any free loopback port unless their address was set. There is no refiner when
+    the orchestrator's settings say so, with an empty address.
 
     Returns:
         The services in the order in which to stop them: the one that calls the others first.
 
     Raises:
-        StartupError: an address cannot be used.
+        StartupError: an address cannot be used, or the orchestrator is told to use another peer.
     """
+    _check_peers(orchestrator)
     async with AsyncExitStack() as started:
 
         async def keep(service: RunningService) -> RunningService:
@@ -42,12 +48,16 @@ async def start(
             return service
 
         generating = await keep(await start_server("generator", _inner(generator), build_generator))
-        refining = await keep(await start_server("refiner", _inner(refiner), build_refiner))
-        peers = {"generator_address": generating.address, "refiner_address": refining.address}
+        peers = {"generator_address": generating.address}
+        services = [generating]
+        if orchestrator.refiner_address:
+            refining = await keep(await start_server("refiner", _inner(refiner), build_refiner))
+            peers["refiner_address"] = refining.address
+            services.append(refining)
         settings = orchestrator.model_copy(update=peers)
         orchestrating = await keep(await start_server("orchestrator", settings, build_orchestrator))
         started.pop_all()  # from here on the caller stops them
-        return [orchestrating, generating, refining]
+        return [orchestrating, *services]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return await start(orchestrator, GeneratorSettings(), RefinerSettings())
 
     return run_services("services", begin)
+
+
+def _check_peers(settings: OrchestratorSettings) -> None:
+    for name in ("generator_address", "refiner_address"):
+        if name in settings.model_fields_set and getattr(settings, name):
+            raise StartupError(
+                f"{name}: all services run in this process; to use another {name.partition('_')[0]}, "
+                "run `python -m services.orchestrator`"
+            )
 
 
 def _inner(settings: Settings) -> Settings:
