@@ -18,7 +18,8 @@ from services.generator.generate import Generate, TextModel
 from services.generator.images import ImageReader
 from services.generator.scripted_model import ScriptedModel
 from services.generator.servicer import GeneratorServicer
-from services.generator.settings import GeneratorSettings
+from services.generator.settings import BUNDLED_CHECKPOINT, GeneratorSettings
+from text4seg.errors import CheckpointError
 from text4seg.segmentation import Limits
 from text4seg.v1.generator_service_pb2_grpc import add_GeneratorServiceServicer_to_server
 
@@ -55,6 +56,12 @@ async def _load(settings: GeneratorSettings, read_image: ImageReader, resources:
 
 
 def _load_hf(settings: GeneratorSettings, read_image: ImageReader, thread: ModelThread) -> TextModel:
+    if settings.checkpoint == BUNDLED_CHECKPOINT and not settings.checkpoint.exists():
+        raise CheckpointError(
+            str(settings.checkpoint),
+            "the bundled model comes with a clone of the repository, not with an installed package; "
+            "set T4S_GENERATOR_CHECKPOINT to its directory models/nano, or to another checkpoint",
+        )
     read_facts(settings.checkpoint)  # a wrong directory is told at once
     # Imported here: torch takes seconds, in which the port answers probes already; the fake does without.
     from services.generator.hf_model import HfTextModel, load_hf_model

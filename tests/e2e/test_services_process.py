@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,13 +52,15 @@ START_S = 180
 class Process:
     """A service process and what it wrote."""
 
-    def __init__(self, folder: Path, module: str, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, module: str, *arguments: str, cwd: Path = ROOT, **environment: str
+    ) -> None:
         self.out = folder / f"{module}.out"
         self.err = folder / f"{module}.err"
         with self.out.open("w") as out, self.err.open("w") as err:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                cwd=ROOT,
+                cwd=cwd,
                 env={**ENVIRONMENT, **environment},
                 stdout=out,
                 stderr=err,
@@ -103,8 +106,10 @@ def until(ask: Callable[[], Any], process: Process) -> Any:
 
 
 @contextmanager
-def running(folder: Path, module: str, *arguments: str, **environment: str) -> Iterator[Process]:
-    process = Process(folder, module, *arguments, **environment)
+def running(
+    folder: Path, module: str, *arguments: str, cwd: Path = ROOT, **environment: str
+) -> Iterator[Process]:
+    process = Process(folder, module, *arguments, cwd=cwd, **environment)
     try:
         yield process
     finally:
@@ -174,6 +179,16 @@ def test_all_three_in_one_process(tmp_path: Path) -> None:
         assert [call["code"] for call in calls] == ["OK", "OK"]
 
 
+def test_an_empty_address_leaves_the_refiner_out(tmp_path: Path) -> None:
+    arguments = ("--address=127.0.0.1:0", "--refiner-address=")
+    with running(tmp_path, "services", *arguments, T4S_GENERATOR_ENGINE="scripted") as process:
+        address = process.listening_on("orchestrator")
+        wait_until_serving(address, process)
+        assert not any(region.refined for region in segment(address, "cat").regions)
+        assert {record.get("name") for record in process.logs()} == {None, "orchestrator", "generator"}
+        assert process.terminate() == 0
+
+
 def test_three_processes(tmp_path: Path) -> None:
     with ExitStack() as stack:
         peers = {}
@@ -211,6 +226,17 @@ def test_a_missing_checkpoint_stops_it_with_one_clear_line(tmp_path: Path) -> No
         assert str(missing) in fails_with_one_line(process)
 
 
+@pytest.mark.parametrize("module", ["services", "services.generator"])
+def test_an_installation_without_the_bundled_model_says_how_to_name_one(tmp_path: Path, module: str) -> None:
+    for package in ("services", "text4seg"):  # what a wheel holds; models/ stays behind
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    arguments = ("--address=127.0.0.1:0",)
+    with running(tmp_path, module, *arguments, cwd=tmp_path, T4S_GENERATOR_ENGINE="hf") as process:
+        line = fails_with_one_line(process)
+    assert str(tmp_path / "models" / "nano") in line
+    assert "T4S_GENERATOR_CHECKPOINT" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -218,6 +244,8 @@ def test_a_missing_checkpoint_stops_it_with_one_clear_line(tmp_path: Path) -> No
         (["--address=127.0.0.1:0", "--phrase-concurrency=0"], "phrase"),
         (["--address=127.0.0.1:0", "--redis-url=http://example.org"], "redis_url"),
         (["--address=127.0.0.1:0", "--max-image-bytes=100000000"], "max_image_bytes"),
+        (["--address=127.0.0.1:0", "--generator-address=127.0.0.1:50052"], "generator_address"),
+        (["--address=127.0.0.1:0", "--refiner-address=127.0.0.1:50053"], "refiner_address"),
     ],
 )
 def test_a_bad_setting_stops_it_with_one_clear_line(tmp_path: Path, arguments: list[str], said: str) -> None:
