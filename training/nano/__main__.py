@@ -12,7 +12,7 @@ import torch
 from training.nano.recipe import Recipe, run
 from training.nano.train import STATE, Pace
 
-SMOKE_SCENES, SMOKE_MINUTES = 64, 1.0
+SMOKE_SCENES, SMOKE_MINUTES, SMOKE_SHOW_EVERY = 64, 1.0, 5
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         photos=options.photos,
         persons=options.persons,
         scenes=options.scenes,
-        pace=Pace(minutes=options.minutes),
+        pace=Pace(minutes=options.minutes, **({"show_every": SMOKE_SHOW_EVERY} if options.smoke else {})),
         seed=options.seed,
         device=options.device,
     )

@@ -40,7 +40,7 @@ def losses(
     """Return the parts of the loss (those of `LOSS_WEIGHTS`) and how often each kind of decision was right.
 
     Args:
-        model: The model in training mode.
+        model: The model in training mode, with at least three layers.
         batch: Token sequences.
         middle: Tower features of the images, float [images, channels, 16, 16].
         head: Tower features of the images, float [images, channels, 8, 8].
@@ -61,17 +61,18 @@ def losses(
     hidden = hidden.masked_scatter(places[..., None], visual[batch.image_of].to(hidden.dtype))
     mask = model.attention_mask_of(batch.input_ids, 0, batch.kept)
     rotary = model.rotary(grid_positions(batch.input_ids, model.config))
-    readings = []
+    readings: dict[int, torch.Tensor] = {}
+    stages = {"early": EARLY_LAYER, "patch": len(model.layers) - 2}
     for number, layer in enumerate(model.layers[:-1]):
         hidden = layer(hidden, rotary, mask)
-        if number in (EARLY_LAYER, len(model.layers) - 2):
+        if number in stages.values():
             cells = hidden[places].view(len(batch.input_ids), GRID * GRID, -1)
-            readings.append(functional.rms_norm(cells.float(), cells.shape[-1:]))
+            readings[number] = functional.rms_norm(cells.float(), cells.shape[-1:])
     phrases = mean_embedding(table, batch.candidates)
-    for name, states in zip(("early", "patch"), readings, strict=True):
-        parts[name], match = phrase_loss(states, phrases, batch)
+    for name, number in stages.items():
+        parts[name], match = phrase_loss(readings[number], phrases, batch)
     counts = table[torch.tensor(model.config.count_token_ids[:GRID], device=table.device)]
-    parts["run"] = run_loss(readings[-1] @ counts.T, batch.cells)
+    parts["run"] = run_loss(readings[stages["patch"]] @ counts.T, batch.cells)
 
     # The last layer only matters where something is predicted; its keys still come from every token.
     chosen = batch.weights > 0

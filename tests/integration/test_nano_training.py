@@ -1,0 +1,319 @@
+"""The nano recipe from data to checkpoint, with a small network and random vectors."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import text4seg_nano  # noqa: F401 - registers the model's classes
+from tests.nano_data import write_photos, write_sprites
+from tests.tiny_nano import SIZES, TOWER, tiny_tokenizer
+from training.nano.__main__ import main
+from training.nano.batch import Collator, padded
+from training.nano.evaluate import calibration_error, centres, photo_items, scene_items, well_formed
+from training.nano.losses import LOSS_WEIGHTS, losses
+from training.nano.photos import load_photos
+from training.nano.pool import Pool, split_sprites
+from training.nano.questions import GRID
+from training.nano.recipe import Recipe, load_material, run
+from training.nano.sprites import load_sprites
+from training.nano.start import new_model, phrase_tokens
+from training.nano.train import STATE, Pace, Subjects, draw_questions, optimizer_for, schedule, train
+from training.nano.weights import Pretrained
+
+NOUNS = ["cat", "traffic light", "white horse"]
+CHANNELS = (3, 5)
+
+
+def random_vectors(words):
+    return torch.randn(len(words), 96, generator=torch.Generator().manual_seed(1))
+
+
+TINY = Pretrained(lambda tower: None, random_vectors)
+SUBJECTS = Subjects(NOUNS, NOUNS[:2], {3: ["a cat on a mat"]})
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_photos(tmp_path / "photos", 4), write_sprites(tmp_path / "sprites")
+
+
+def toy_pool(scenes=12):
+    """Scenes of one rectangle, whose features are what it shows, with noise."""
+    rng = np.random.default_rng(0)
+    middle, head, meta = [], [], []
+    for number in range(scenes):
+        name = number % len(NOUNS)
+        share = np.zeros((GRID, GRID), np.uint8)
+        top, left = rng.integers(0, 6, 2)
+        share[top : top + 8, left : left + 9] = 255
+        shown = np.where(share > 0, name + 1.0, 0.0)
+        noise = rng.normal(0, 0.1, (sum(CHANNELS), GRID, GRID))
+        planes = noise + np.stack([shown == index for index in range(sum(CHANNELS))])
+        middle.append(planes[: CHANNELS[0]])
+        head.append(planes[CHANNELS[0] :, ::2, ::2])
+        meta.append(([NOUNS[name]], share[None], True, 3))
+    part = {
+        "middle": torch.from_numpy(np.stack(middle)).half(),
+        "head": torch.from_numpy(np.stack(head)).half(),
+        "meta": meta,
+    }
+    return Pool([part], ["others", *NOUNS])
+
+
+def toy_model(pool):
+    torch.manual_seed(0)
+    sizes = {**SIZES, "tower": "mobilenetv2_035", "tower_channels": CHANNELS}
+    model = new_model(tiny_tokenizer(), TINY, **sizes)
+    # The head of the tower has other channels than the toy features: nothing is known of ImageNet.
+    model.tower.network.classifier = torch.nn.Linear(CHANNELS[1], 1000)
+    model.tower.requires_grad_(False)
+    model.connector.mean, model.connector.deviation = pool.statistics()
+    return model
+
+
+def ticks(seconds=1.0):
+    """A clock that goes on by as much at every look."""
+    counter = itertools.count()
+    return lambda: next(counter) * seconds
+
+
+def state_of(folder):
+    return torch.load(folder / STATE, weights_only=True)
+
+
+def steps_of(state):
+    return {int(each["step"]) for each in state["optimizer"]["state"].values()}
+
+
+def test_losses_fall_on_a_toy_pool():
+    pool = toy_pool()
+    model = toy_model(pool).train()
+    model.tower.eval()
+    collate = Collator(tiny_tokenizer(), model.config)
+    nouns = padded(phrase_tokens(tiny_tokenizer(), ["others", *NOUNS]))
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = optimizer_for(learned, 3e-3)
+    rng = random.Random(0)
+    picks = [0, 1, 2, 3, 4, 5]
+    labels = torch.stack([pool.labels(pick) for pick in picks])
+    batch = collate([draw_questions(pool, pick, SUBJECTS, 2, rng) for pick in picks[:4]])
+    history = []
+    for _ in range(12):
+        parts = losses(model, batch, pool.middle[picks].float(), pool.head[picks].float(), labels, nouns, 2)
+        total = sum(weight * parts[name] for name, weight in LOSS_WEIGHTS.items())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append({name: float(value.detach()) for name, value in parts.items()})
+    assert set(LOSS_WEIGHTS) <= set(history[0])
+    for step in history:
+        assert all(np.isfinite(value) for value in step.values())
+        assert 0.0 <= step["begin_right"] <= 1.0
+        assert 0 <= step["I"] <= step["U"]
+    for name in LOSS_WEIGHTS:
+        assert history[-1][name] < history[0][name], name
+
+
+def test_every_learned_parameter_gets_a_gradient():
+    pool = toy_pool()
+    model = toy_model(pool).train()
+    rng = random.Random(0)
+    picks = [0, 1, 2, 3]
+    batch = Collator(tiny_tokenizer(), model.config)(
+        [draw_questions(pool, pick, SUBJECTS, 3, rng) for pick in picks]
+    )
+    labels = torch.stack([pool.labels(pick) for pick in picks])
+    nouns = padded(phrase_tokens(tiny_tokenizer(), ["others", *NOUNS]))
+    parts = losses(model, batch, pool.middle[picks].float(), pool.head[picks].float(), labels, nouns, 0)
+    sum(weight * parts[name] for name, weight in LOSS_WEIGHTS.items()).backward()
+    without = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+    ]
+    assert without == []
+
+
+def test_training_ends_in_time_and_writes_a_checkpoint(tmp_path, capsys):
+    pool = toy_pool()
+    model = toy_model(pool)
+    pace = Pace(minutes=6 / 60, images=2, questions=2, extra=1, show_every=2)
+    train(model, tiny_tokenizer(), pool, SUBJECTS, tmp_path, pace, clock=ticks())
+    state = state_of(tmp_path)
+    assert state["step"] == 5
+    assert steps_of(state) == {5}
+    shown = [line for line in capsys.readouterr().out.splitlines() if "step" in line]
+    assert [line.split("step ")[1].split(":")[0] for line in shown] == ["2", "4"]
+    assert all("cell cIoU" in line and "patch" in line and "begin_right" in line for line in shown)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["text4seg"]["grid"] == [16, 16]
+    assert written["dtype"] == "bfloat16"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def test_an_interrupted_run_goes_on(tmp_path, capsys):
+    pool = toy_pool()
+    pace = Pace(minutes=9 / 60, images=2, questions=1, extra=1, keep_every=2)
+    clock = ticks()
+
+    def breaking():
+        now = clock()
+        if now > 5:
+            raise InterruptedRunError
+        return now
+
+    with pytest.raises(InterruptedRunError):
+        train(toy_model(pool), tiny_tokenizer(), pool, SUBJECTS, tmp_path, pace, clock=breaking)
+    state = state_of(tmp_path)
+    assert (state["step"], state["seconds"]) == (4, 4.0)
+    assert not (tmp_path / "config.json").exists()
+    moved = toy_model(pool)
+    weights = moved.state_dict()["layers.0.gate.weight"].clone()
+    assert not torch.equal(state["model"]["layers.0.gate.weight"], weights)
+
+    train(moved, tiny_tokenizer(), pool, SUBJECTS, tmp_path, pace, clock=ticks())
+    assert "going on from step 4 after 0.1 minutes" in capsys.readouterr().out
+    after = state_of(tmp_path)
+    assert after["step"] == 8
+    assert steps_of(after) == {8}
+    assert after["seconds"] == 9.0
+    assert (tmp_path / "model.safetensors").exists()
+
+    train(toy_model(pool), tiny_tokenizer(), pool, SUBJECTS, tmp_path, pace, clock=ticks())
+    assert state_of(tmp_path)["step"] == 8
+
+
+def test_same_seed_same_training(tmp_path):
+    pool = toy_pool()
+    pace = Pace(minutes=4 / 60, images=2, questions=1, extra=1)
+    states = []
+    for folder in ("one", "other"):
+        model = toy_model(pool)
+        torch.manual_seed(2)
+        train(model, tiny_tokenizer(), pool, SUBJECTS, tmp_path / folder, pace, seed=3, clock=ticks())
+        states.append(state_of(tmp_path / folder)["model"])
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_the_learning_rate_rises_and_falls():
+    assert schedule(0, 0.0) < schedule(50, 0.01) < schedule(100, 0.02)
+    falling = [schedule(1000, share) for share in (0.1, 0.3, 0.6, 0.9, 1.0)]
+    assert falling == sorted(falling, reverse=True)
+    assert 0 < schedule(1000, 1.0) == schedule(1000, 1.5) < 0.05
+
+
+def recipe_for(data, out, **fields):
+    photos, sprites = data
+    pace = Pace(minutes=4 / 60, images=2, questions=2, extra=1)
+    facts = {"photos": photos, "scenes": 16, "pace": pace, "sizes": {**SIZES, **TOWER}} | fields
+    return Recipe(sprites=sprites, out=out, **facts)
+
+
+def test_from_data_to_a_checkpoint_that_answers(data, tmp_path, capsys):
+    out = tmp_path / "nano"
+    run(recipe_for(data, out), TINY, ticks())
+    model = AutoModelForImageTextToText.from_pretrained(out).eval()
+    processor = AutoProcessor.from_pretrained(out)
+    assert (model.connector.deviation != 1).any()
+    turns = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where is the tabby?"}]}
+    ]
+    prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
+    inputs = processor(text=prompt, images=load_photos(data[0])[0].image)
+    with torch.inference_mode():
+        written = model.generate(**inputs, max_new_tokens=5, do_sample=False)
+    assert written.shape[1] > inputs["input_ids"].shape[1]
+
+    drawn = (out / "scenes-000.pt").stat().st_mtime_ns
+    run(recipe_for(data, out), TINY, ticks())
+    assert (out / "scenes-000.pt").stat().st_mtime_ns == drawn
+    assert "going on from step" in capsys.readouterr().out
+
+
+def test_held_out_data_is_not_trained_on(data, tmp_path):
+    material = load_material(recipe_for(data, tmp_path / "nano"))
+    assert [photo.image_id for photo in material.photos] == [1, 3, 4]
+    assert set(material.subjects.captions) == {1, 3, 4}
+    held = {sprite.noun for sprite in split_sprites(load_sprites(data[1]), held=True)}
+    assert not held & set(material.subjects.nouns)
+    assert {"tabby", "doormat"} <= set(material.subjects.nouns)
+    assert not {"tabby", "doormat"} & set(material.subjects.sprite_nouns)
+    assert {word for noun in held for word in noun.split()} <= set(material.words)
+
+
+def test_more_photographs_of_one_category(data, tmp_path):
+    persons = write_photos(tmp_path / "persons", 1)
+    plain = load_material(recipe_for(data, tmp_path / "nano"))
+    more = load_material(recipe_for(data, tmp_path / "nano", persons=persons))
+    assert len(more.photos) == len(plain.photos) + 1
+    assert more.subjects == plain.subjects
+
+
+def test_a_folder_belongs_to_one_run(data, tmp_path):
+    out = tmp_path / "nano"
+    run(recipe_for(data, out), TINY, ticks())
+    with pytest.raises(FileExistsError, match="holds a run with other scenes, seed: remove it"):
+        run(recipe_for(data, out, scenes=32, seed=1), TINY, ticks())
+    with pytest.raises(FileExistsError, match="holds a run with other photographs, names"):
+        run(recipe_for((None, data[1]), out), TINY, ticks())
+
+
+def test_missing_data_is_named_on_the_command_line(data, tmp_path, capsys):
+    photos, sprites = data
+    out = ["--out", str(tmp_path / "nano")]
+
+    def fails(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([*arguments, *out])
+        return left.value.code, capsys.readouterr().err.strip().splitlines()[-1]
+
+    code, line = fails("--photos", str(tmp_path / "nowhere"), "--sprites", str(sprites))
+    assert code == 1
+    assert line.endswith(
+        "nowhere/instances.json is missing: photographs come as instances.json beside images/"
+    )
+    code, line = fails("--photos", str(photos), "--sprites", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "nowhere/" in line
+    assert line.endswith(".webp is missing, which sprites.tsv names 'hot dog'")
+    code, line = fails("--sprites", str(sprites))
+    assert code == 2
+    assert "--photos is needed" in line
+
+
+def test_questions_for_evaluation(data):
+    photos = load_photos(data[0])
+    present, absent = photo_items(photos, ["tabby", "traffic light", "doormat"], random.Random(0))
+    assert [item.phrase for item in present] == ["doormat", "tabby"] * 4
+    assert [item.phrase for item in absent] == ["traffic light"] * 4
+    assert not any(item.truth.any() for item in absent)
+    sprites = split_sprites(load_sprites(data[1]), held=True)
+    present, absent = scene_items(photos, sprites, 5, np.random.default_rng(0), random.Random(0))
+    nouns = {sprite.noun for sprite in sprites}
+    assert {item.phrase for item in (*present, *absent)} <= nouns
+    assert len(absent) == 5
+    assert min(item.truth.mean() for item in present) >= 0.02
+
+
+def test_figures_of_evaluation():
+    block = "\n ".join(["cat *2"] * 2) + "\n"
+    assert well_formed(f"Sure:\n<seg>{block}</seg>", (2, 2), "cat")
+    assert not well_formed(f"Sure:\n<seg>{block}", (2, 2), "cat")
+    assert not well_formed(f"<seg>{block}</seg><seg>{block}</seg>", (2, 2), "cat")
+    assert not well_formed("<seg>cat *2\n cat *1\n</seg>", (2, 2), "cat")
+    sure = np.array([0.0, 1.0, 1.0, 1.0])
+    assert calibration_error(sure, np.array([False, True, True, True])) == 0.0
+    assert calibration_error(sure, np.array([False, True, True, False])) == pytest.approx(0.25)
+    truth = np.zeros((8, 12), bool)
+    truth[:4, 6:] = True
+    assert centres(truth, (2, 2)).tolist() == [[False, True], [False, False]]

@@ -1,0 +1,123 @@
+"""A pool of scenes: the features of the tower, and what each cell shows."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.nano_data import write_photos, write_sprites
+from tests.tiny_nano import TOWER
+from text4seg_nano import Text4SegNanoConfig
+from text4seg_nano.vision import VisionTower
+from training.nano.photos import load_photos
+from training.nano.pool import BATCH, CLEAR, UNKNOWN, Pool, features, make_pool
+from training.nano.questions import GRID
+from training.nano.scenes import photo_scene
+from training.nano.sprites import load_sprites
+
+
+@pytest.fixture(scope="module")
+def tower():
+    torch.manual_seed(0)
+    return VisionTower(Text4SegNanoConfig(**TOWER)).eval()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return load_photos(write_photos(folder / "photos", 3)), load_sprites(write_sprites(folder / "sprites"))
+
+
+@pytest.fixture(scope="module")
+def part(tower, data):
+    return make_pool(tower, *data, 3, composed=0.5, seed=4)
+
+
+def test_parts_hold_whole_batches(part, data):
+    channels, head_channels = TOWER["tower_channels"]
+    assert part["middle"].shape == (BATCH, channels, 16, 16)
+    assert part["head"].shape == (BATCH, head_channels, 8, 8)
+    assert part["middle"].dtype == part["head"].dtype == torch.float16
+    assert len(part["meta"]) == BATCH
+    nouns = {"tabby", "doormat", *(sprite.noun for sprite in data[1])}
+    for names, shares, complete, source in part["meta"]:
+        assert set(names) <= nouns
+        assert shares.shape == (len(names), GRID, GRID)
+        assert shares.dtype == np.uint8
+        assert complete
+        assert source in (-1, 1, 2, 3)
+
+
+def test_half_of_the_scenes_are_composed(part, data):
+    sprite_nouns = {sprite.noun for sprite in data[1]}
+    composed = [bool(set(names) & sprite_nouns) for names, *_ in part["meta"]]
+    assert 0 < sum(composed) < BATCH
+
+
+def test_same_seed_same_pool(tower, data, part):
+    again = make_pool(tower, *data, 3, composed=0.5, seed=4)
+    assert torch.equal(again["middle"], part["middle"])
+    assert [meta[0] for meta in again["meta"]] == [meta[0] for meta in part["meta"]]
+    other = make_pool(tower, *data, 3, composed=0.5, seed=5)
+    assert not torch.equal(other["middle"], part["middle"])
+
+
+def test_sprites_alone(tower, data):
+    made = make_pool(tower, (), data[1], 1, composed=0.5, seed=0)
+    assert all(names and source == -1 for names, _, _, source in made["meta"])
+
+
+def test_features_are_those_of_the_tower(tower, data):
+    scene = photo_scene(data[0][0], np.random.default_rng(0), augment=False)
+    ((middle, head),) = features(tower, [scene])
+    pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+    with torch.inference_mode():
+        expected = tower(pixels)
+    for found, true in zip((middle, head), expected, strict=True):
+        assert (found.float() - true[0]).abs().mean() < 0.05 * true.abs().mean()
+
+
+def pool_of(*meta):
+    middle, head = torch.randn(len(meta), 4, 16, 16), torch.randn(len(meta), 6, 8, 8)
+    return Pool([{"middle": middle, "head": head, "meta": list(meta)}], ["others", "cat", "dog"])
+
+
+def cover(top, left, value=255):
+    cells = np.zeros((GRID, GRID), np.uint8)
+    cells[top, left] = value
+    return cells
+
+
+def test_labels_of_cells():
+    clear, mixed, faint = cover(0, 0), cover(2, 3, CLEAR), cover(5, 5, 20)
+    pool = pool_of((["dog", "cat", "cat"], np.stack([clear, mixed, faint]), True, -1))
+    labels = pool.labels(0).view(GRID, GRID)
+    assert labels[0, 0] == 2
+    assert labels[2, 3] == UNKNOWN
+    assert labels[5, 5] == 0
+    assert (labels == 0).sum() == GRID * GRID - 2
+
+
+def test_the_largest_share_names_a_cell():
+    pool = pool_of((["cat", "dog"], np.stack([cover(1, 1, 120), cover(1, 1, 135)]), True, -1))
+    assert pool.labels(0).view(GRID, GRID)[1, 1] == 2
+
+
+def test_nothing_is_called_others_where_not_all_is_annotated():
+    pool = pool_of(
+        (["cat"], cover(0, 0)[None], False, -1), ([], np.zeros((0, GRID, GRID), np.uint8), True, -1)
+    )
+    labels = pool.labels(0)
+    assert (labels == 1).sum() == 1
+    assert (labels == UNKNOWN).sum() == GRID * GRID - 1
+    assert (pool.labels(1) == 0).all()
+
+
+def test_parts_are_joined_and_measured(part):
+    pool = Pool([part, part], ["others", *{name for meta in part["meta"] for name in meta[0]}])
+    assert len(pool) == 2 * BATCH
+    mean, deviation = pool.statistics()
+    assert mean.shape == deviation.shape == (sum(TOWER["tower_channels"]),)
+    first = pool.middle[:, 0].float()
+    assert mean[0] == pytest.approx(float(first.mean()), abs=1e-4)
+    assert deviation[0] == pytest.approx(max(0.05, float(first.std())), abs=1e-3)
+    assert deviation.min() >= 0.05
