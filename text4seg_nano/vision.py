@@ -84,7 +84,9 @@ class Connector(nn.Module):
         head = functional.interpolate(head, size=size, mode="bilinear", align_corners=False)
         features = torch.cat([middle, head], dim=1).flatten(2).transpose(1, 2)
         features = self.dropout((features - self.mean) / self.deviation)
-        words = self.class_words(class_logits.float().softmax(dim=-1).to(self.class_words.weight.dtype)).permute(0, 3, 1, 2)
+        # In single precision: half precision is too coarse for a softmax over a thousand classes.
+        shares = class_logits.float().softmax(dim=-1).to(self.class_words.weight.dtype)
+        words = self.class_words(shares).permute(0, 3, 1, 2)
         words = functional.interpolate(words, size=size, mode="bilinear", align_corners=False)
         projected: torch.Tensor = self.down(functional.gelu(self.up(features)))
         return projected + words.flatten(2).transpose(1, 2)
