@@ -221,12 +221,15 @@ class Segmenter:
                 for place in places:
                     emit(GridRow(place, row.index, row.labels))
 
+        # No TaskGroup: in Python 3.11 one that fails leaves its parent task marked as cancelled, and the call
+        # would pass for one whose caller has left.
+        tasks = [asyncio.create_task(ask(question)) for question in distinct]
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(question)) for question in distinct]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None  # the first failure cancelled the rest
-        return [task.result() for task in tasks]
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # the first failure, or the caller who leaves, ends the rest
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def _timing(
         self, watch: Stopwatch, outcome: CacheOutcome, waited_s: float, computed: Sequence[SegmentAnswer]

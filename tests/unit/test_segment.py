@@ -422,6 +422,27 @@ async def test_auto_leaves_time_to_deliver_the_coarse_answer() -> None:
     assert refiner.timeouts == [pytest.approx(10 * AUTO_SHARE), pytest.approx(10)]
 
 
+async def test_one_failed_phrase_ends_the_others_and_leaves_the_task_alone() -> None:
+    class Limited(FakeGenerator):
+        """Has no room for dogs."""
+
+        async def generate(self, request, budget):  # type: ignore[no-untyped-def]
+            if "dog" in request.turns[0].text:
+                while not self.working:
+                    await asyncio.sleep(0)
+                raise OverloadedError("full")
+            async for chunk in super().generate(request, budget):
+                yield chunk
+
+    generator = Limited(asks_for(ANSWERS), released=asyncio.Event())
+    with pytest.raises(OverloadedError):
+        await segmenter(generator).answer(phrases("cat", "dog"), FOREVER)
+    assert (generator.working, generator.abandoned) == (0, 1)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
 async def test_a_spent_deadline_names_its_stage() -> None:
     with pytest.raises(DeadlineExceededError) as failure:
         await segmenter().answer(phrases("cat"), Deadline(expires_at=1.0, clock=lambda: 2.0))
