@@ -52,7 +52,7 @@ async def build(settings: OrchestratorSettings, router: Router, health: Health) 
             refiner = GrpcRefiner(channel, options)
             await resources.enter_async_context(refiner.watch.running())
         image_limits = ImageLimits(bytes=limits.image_bytes, pixels=limits.image_pixels)
-        image_store = ImageStore(images, image_limits, settings.image_ttl_s)
+        image_store = ImageStore(images, image_limits, settings.image_ttl_s, settings.upload_bytes)
         refinement = Refinement(refiner, settings.min_agreement)
         cache = ResultCache(answers if settings.cache_ttl_s > 0 else None, settings.cache_ttl_s)
         segmenter = Segmenter(
@@ -97,6 +97,7 @@ def _limits(settings: OrchestratorSettings) -> Limits:
 def _peer_options(settings: OrchestratorSettings) -> PeerOptions:
     return PeerOptions(
         timeout_s=settings.peer_timeout_s,
+        concurrency=settings.peer_concurrency,
         refresh_s=settings.peer_refresh_s,
         max_message_bytes=settings.max_message_bytes,
         api_key=settings.peer_api_key.get_secret_value(),

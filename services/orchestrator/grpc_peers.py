@@ -47,6 +47,7 @@ class PeerOptions:
 
     Attributes:
         timeout_s: seconds that one call may take, however much time its caller has.
+        concurrency: calls of one peer at the same time; more wait here, in order of arrival.
         refresh_s: seconds after which a peer is asked anew what it is.
         max_message_bytes: largest message, in bytes.
         api_key: presented with every call; empty: none.
@@ -56,6 +57,7 @@ class PeerOptions:
     """
 
     timeout_s: float = 300.0
+    concurrency: int = 16
     refresh_s: float = 10.0
     max_message_bytes: int = 32 << 20
     api_key: str = ""
@@ -105,12 +107,26 @@ class _Caller:
     def __init__(self, peer: str, options: PeerOptions) -> None:
         self.peer = peer
         self._options = options
+        self._slots = asyncio.Semaphore(options.concurrency)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         pairs = [(REQUEST_ID_HEADER, current_request_id())] if current_request_id() else []
         if self._options.api_key:
             pairs.append(("authorization", f"Bearer {self._options.api_key}"))
         return tuple(pairs)
+
+    @asynccontextmanager
+    async def slot(self, stage: str, budget: Budget) -> AsyncIterator[None]:
+        """Wait for one of the calls that the peer is given at the same time."""
+        try:
+            async with asyncio.timeout(budget.timeout_for_peer(stage)):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceededError(stage) from error
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     @contextmanager
     def call(self, stage: str, budget: Budget | None, on_unavailable: Callable[[], None]) -> Iterator[float]:
@@ -171,15 +187,16 @@ class GrpcGenerator:
         Raises:
             Text4SegError: the generator's own error, or why it could not be reached.
         """
-        with self._caller.call("generate", budget, self.watch.doubt) as timeout:
-            call = self._stub.Generate(
-                wire.generate_request_to_proto(request), timeout=timeout, metadata=self._caller.metadata()
-            )
-            try:
-                async for response in call:
-                    yield wire.text_chunk_from_proto(response)
-            finally:
-                call.cancel()
+        async with self._caller.slot("generate", budget):
+            with self._caller.call("generate", budget, self.watch.doubt) as timeout:
+                call = self._stub.Generate(
+                    wire.generate_request_to_proto(request), timeout=timeout, metadata=self._caller.metadata()
+                )
+                try:
+                    async for response in call:
+                        yield wire.text_chunk_from_proto(response)
+                finally:
+                    call.cancel()
 
     async def _ask(self) -> GeneratorInfo:
         with self._caller.call("generate", None, lambda: None) as timeout:
@@ -213,9 +230,11 @@ class GrpcRefiner:
         Raises:
             Text4SegError: the refiner's own error, or why it could not be reached.
         """
-        message = wire.refine_request_to_proto(request)
-        with self._caller.call("refine", budget, self.watch.doubt) as timeout:
-            response = await self._stub.Refine(message, timeout=timeout, metadata=self._caller.metadata())
+        async with self._caller.slot("refine", budget):
+            with self._caller.call("refine", budget, self.watch.doubt) as timeout:
+                response = await self._stub.Refine(
+                    wire.refine_request_to_proto(request), timeout=timeout, metadata=self._caller.metadata()
+                )
         return await asyncio.to_thread(wire.refine_answer_from_proto, response)
 
     async def _ask(self) -> RefinerInfo:

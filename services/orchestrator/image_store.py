@@ -21,22 +21,30 @@ from text4seg.errors import (
 from text4seg.segmentation import ImageContent, ImageId, ImageSource, ImageUri, StoredImage
 
 _ID_PREFIX = "sha256-"
+_DECODERS = 2
+"""Uploads that are decoded at the same time: each takes several bytes per pixel meanwhile."""
 
 
 class ImageStore:
     """Opens images, and keeps uploaded ones under the hash of their content."""
 
-    def __init__(self, store: ByteCache, limits: ImageLimits, ttl_s: float) -> None:
+    def __init__(
+        self, store: ByteCache, limits: ImageLimits, ttl_s: float, upload_bytes: int = 128 << 20
+    ) -> None:
         """Wrap a store.
 
         Args:
             store: keeps the files. One that evicts early breaks the promise of ``time_to_live``.
             limits: how large an image may be.
             ttl_s: seconds for which an uploaded image is kept.
+            upload_bytes: bytes of all uploads under way together, at most.
         """
         self._store = store
         self._limits = limits
         self._ttl_s = ttl_s
+        self._upload_bytes = upload_bytes
+        self._uploading = 0
+        self._decoders = asyncio.Semaphore(_DECODERS)
 
     async def open(self, source: ImageSource) -> OpenImage:
         """Return a file whose header has been read; its pixels are the generator's to decode.
@@ -68,15 +76,29 @@ class ImageStore:
 
         Raises:
             ImageInvalidError: the file is too large, or no image that can be decoded.
-            OverloadedError: the store is full.
+            OverloadedError: the store is full, or the uploads under way are too many bytes together.
             ServiceUnavailableError: the store does not keep it.
         """
-        data = bytearray()
-        async for chunk in chunks:
-            data += chunk
-            if len(data) > self._limits.bytes:
-                raise ImageInvalidError("chunk", f"the file has more than {self._limits.bytes} bytes")
-        opened = await asyncio.to_thread(self._read_whole, bytes(data))
+        data = bytearray()  # one buffer: what a piece weighs does not depend on how small it is
+        held = 0
+        try:
+            async for chunk in chunks:
+                data += chunk
+                held += len(chunk)
+                self._uploading += len(chunk)
+                if held > self._limits.bytes:
+                    raise ImageInvalidError("chunk", f"the file has more than {self._limits.bytes} bytes")
+                if self._uploading > self._upload_bytes:
+                    raise OverloadedError("too many images are being uploaded")
+            return await self._keep(data)
+        finally:
+            self._uploading -= held
+
+    async def _keep(self, data: bytearray) -> StoredImage:
+        async with self._decoders:
+            file = bytes(data)
+            data.clear()
+            opened = await asyncio.to_thread(self._read_whole, file)
         image_id = _ID_PREFIX + opened.digest
         key = _store_key(image_id)
         await self._store.set(key, opened.data, self._ttl_s)

@@ -24,6 +24,9 @@ class OrchestratorSettings(ServerSettings):
     """The refiner. Empty: there is none."""
     peer_timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Seconds that a call to a peer may take, however much time its caller has."""
+    peer_concurrency: Annotated[int, Field(ge=1)] = 16
+    """Calls of one peer at the same time, all callers together; more wait here, in order of arrival. What is
+    beyond the peer's own concurrency and queue is refused as overloaded."""
     peer_refresh_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds after which a peer is asked anew which model it has; a lost connection is noticed at once."""
     peer_api_key: SecretStr = SecretStr("")
@@ -49,6 +52,8 @@ class OrchestratorSettings(ServerSettings):
     """Seconds for which an uploaded image is kept."""
     image_store_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     """Memory for uploaded images, in bytes (without Redis)."""
+    upload_bytes: Annotated[int, Field(ge=1)] = 128 * 1024 * 1024
+    """Memory for uploads under way, all callers together, in bytes; more are refused as overloaded."""
     max_image_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
     """Largest image file, in bytes."""
     max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000
@@ -66,7 +71,7 @@ class OrchestratorSettings(ServerSettings):
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Intersection over union with the coarse mask below which a refined mask is dropped in mode AUTO."""
     concurrency: Annotated[int, Field(ge=1)] = 64
-    """Calls that work at the same time; most of them wait for the generator."""
+    """Calls that work at the same time; most of them wait for a peer."""
     queue: Annotated[int, Field(ge=0)] = 64
     """Calls that may wait for their turn; more are refused as overloaded."""
 
@@ -75,6 +80,8 @@ class OrchestratorSettings(ServerSettings):
         # 64 KiB for everything in a request besides the image.
         if self.max_image_bytes + 65536 > self.max_message_bytes:
             raise ValueError("max_image_bytes must be 64 KiB below max_message_bytes at least")
+        if self.upload_bytes < self.max_image_bytes:
+            raise ValueError("upload_bytes must be max_image_bytes at least")
         if (self.peer_tls_certificate is None) != (self.peer_tls_key is None):
             raise ValueError("peer_tls_certificate and peer_tls_key must be set together")
         return self

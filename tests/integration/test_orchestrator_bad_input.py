@@ -23,6 +23,7 @@ from text4seg.errors import (
     InvalidInputError,
     LabelInvalidError,
     OptionInvalidError,
+    OverloadedError,
     QueryInvalidError,
     Text4SegError,
 )
@@ -224,6 +225,31 @@ async def test_an_endless_upload_is_cut_off(suite: Suite) -> None:
     error = await failure_of(suite.stub.PutImage(endless()))
     assert isinstance(error, ImageInvalidError)
     assert "200000 bytes" in error.description
+
+
+async def test_uploads_that_are_too_much_together_are_refused_with_a_hint() -> None:
+    limits = {"max_image_bytes": 50_000, "upload_bytes": 50_000}
+    async with serving(orchestrator=limits) as suite:
+        stalled = suite.stub.PutImage()
+        await stalled.write(pb.PutImageRequest(chunk=bytes(45_000)))
+        error = None
+        async with asyncio.timeout(20):
+            while error is None:  # the stalled one may still be on its way
+                error = await upload_error(suite)
+        assert isinstance(error, OverloadedError)
+        assert error.retry_after_s > 0
+        stalled.cancel()
+        async with asyncio.timeout(20):
+            while error is not None:
+                error = await upload_error(suite)
+
+
+async def upload_error(suite: Suite) -> Text4SegError | None:
+    try:
+        await suite.stub.PutImage(iter([pb.PutImageRequest(chunk=picture())]))
+    except grpc.RpcError as failure:
+        return wire.error_from_rpc(failure)
+    return None
 
 
 async def test_a_full_store_refuses_uploads_and_keeps_what_it_has() -> None:

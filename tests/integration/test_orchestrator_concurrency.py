@@ -33,7 +33,7 @@ from text4seg.v1 import segmentation_service_pb2 as pb
 
 @pytest.fixture
 async def suite() -> AsyncIterator[Suite]:
-    async with serving(generator={"queue": 1000}) as suite:
+    async with serving() as suite:
         yield suite
 
 
@@ -145,6 +145,33 @@ async def test_more_than_the_queue_holds_is_refused_with_a_hint() -> None:
     for failure in failures:
         assert isinstance(failure, OverloadedError)
         assert failure.retry_after_s > 0
+
+
+async def test_a_query_of_many_phrases_is_not_shed_by_its_own_phrases() -> None:
+    async with serving() as suite:
+        names = tuple(f"thing {number}" for number in range(32))
+        asked = request(PhraseQuery(names), image_of(0), cache=CacheMode.BYPASS)
+        check(await answer_of(suite, asked), 0, names)
+
+
+@pytest.mark.parametrize("queue", [16, 5])
+async def test_queries_of_many_phrases_at_once_are_answered_whole_or_refused(queue: int) -> None:
+    async with serving(generator={"queue": queue}) as suite:
+        queries = [tuple(f"thing {caller} {number}" for number in range(32)) for caller in range(4)]
+        calls = [
+            answer_of(suite, request(PhraseQuery(names), image_of(caller), cache=CacheMode.BYPASS))
+            for caller, names in enumerate(queries)
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    for caller, (names, result) in enumerate(zip(queries, results, strict=True)):
+        if isinstance(result, SegmentAnswer):
+            check(result, caller, names)
+        else:
+            assert isinstance(result, grpc.RpcError)
+            error = wire.error_from_rpc(result)
+            assert isinstance(error, OverloadedError)
+            assert error.retry_after_s > 0
+            assert queue < 16
 
 
 async def answer_of(suite: Suite, asked: SegmentRequest) -> SegmentAnswer:

@@ -97,12 +97,16 @@ class FakeRefiner(RefinerServiceServicer):
     def __init__(self, behave: Callable[[], Any]) -> None:
         self.behave = behave
         self.calls = 0
+        self.at_once = 0
+        self.most_at_once = 0
         self.cancelled = 0
         self.time_left: list[float] = []
         self.request_ids: list[str] = []
 
     async def Refine(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.calls += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         self.time_left.append(context.time_remaining())
         self.request_ids.append(current_request_id())
         try:
@@ -110,6 +114,8 @@ class FakeRefiner(RefinerServiceServicer):
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.at_once -= 1
 
     async def GetRefinerInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
         return refiner_pb2.GetRefinerInfoResponse(model="fake", version="1", models=["fake"])
@@ -222,6 +228,35 @@ async def test_an_overloaded_generator_says_when_to_come_back() -> None:
         for error in refused:
             assert isinstance(error, OverloadedError)
             assert error.retry_after_s > 0
+
+
+async def test_more_calls_than_a_peer_takes_at_once_wait_their_turn() -> None:
+    crowd = [request(f"thing {number}") for number in range(6)]
+    async with (
+        generator(queue=0) as service,
+        refiner(raising(OverloadedError("full"))) as (fake, address),
+        orchestrator(service.address, address, peer_concurrency=1) as stub,
+    ):
+        answers = await asyncio.gather(*(answer_of(stub, one) for one in crowd))
+        assert all(answer.regions for answer in answers)
+        assert fake.most_at_once == 1
+
+
+async def test_a_wait_for_a_peer_ends_with_the_deadline() -> None:
+    async with (
+        generator() as service,
+        refiner(forever) as (fake, address),
+        orchestrator(service.address, address, peer_concurrency=1) as stub,
+    ):
+        hanging = stub.Segment(wire.segment_request_to_proto(request("cat")))
+        while not fake.calls:
+            await asyncio.sleep(0.01)
+        answer = await answer_of(stub, request("dog"), timeout=2)
+        assert [warning.kind.value for warning in answer.warnings] == ["refiner_failed"]
+        error = await failure_of(stub, request("dog", refine=RefineMode.REQUIRED), timeout=1)
+        assert isinstance(error, DeadlineExceededError)
+        assert fake.calls == 1
+        hanging.cancel()
 
 
 async def test_a_dead_refiner_only_degrades_auto() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import AsyncIterator
@@ -47,6 +48,35 @@ async def test_content_is_opened_with_its_hash_and_size() -> None:
     assert opened.data == file()
     assert opened.size == (20, 30)
     assert opened.digest == hashlib.sha256(file()).hexdigest()
+
+
+async def test_uploads_under_way_have_a_limit_together() -> None:
+    data = file()
+    store = ImageStore(MemoryImages(10_000), LIMITS, ttl_s=60, upload_bytes=2 * len(data))
+    arrived = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def halting() -> AsyncIterator[bytes]:
+        yield data[:-1]
+        arrived.set()
+        await go_on.wait()
+        yield data[-1:]
+
+    async def leaving() -> AsyncIterator[bytes]:
+        yield data[:-1]
+        raise ConnectionError
+
+    slow = asyncio.create_task(store.put(halting()))
+    await arrived.wait()
+    await store.put(pieces(data))
+    with pytest.raises(OverloadedError) as failure:
+        await store.put(pieces(data + bytes(10)))
+    assert failure.value.retry_after_s > 0
+    with pytest.raises(ConnectionError):
+        await store.put(leaving())
+    await store.put(pieces(data))  # uploads that failed and ended have given their room back
+    go_on.set()
+    assert (await slow).size == (20, 30)
 
 
 async def test_an_upload_is_kept_until_it_expires() -> None:
