@@ -80,7 +80,7 @@ class Chatter:
         chunks: list[TextChunk] = []
         text = ""
         done = 0
-        async with aclosing(self._generator.generate(question, budget)) as answer:
+        async with aclosing(_ahead(self._generator.generate(question, budget))) as answer:
             while (chunk := await _next(answer, watch, image)) is not None:
                 chunks.append(chunk)
                 text += chunk.text
@@ -156,6 +156,31 @@ class _BlockReader:
             regions=tuple(shown(region, options) for region in refined.regions),
             descriptor=reading.result,
         )
+
+
+async def _ahead(answer: AsyncGenerator[TextChunk, None]) -> AsyncGenerator[TextChunk, None]:
+    """Read an answer as fast as it is written: a caller who reads slowly must not hold up the generator.
+
+    What waits is bounded by the model's limit of tokens.
+    """
+    chunks: asyncio.Queue[TextChunk | None] = asyncio.Queue()
+
+    async def read() -> None:
+        try:
+            async with aclosing(answer):
+                async for chunk in answer:
+                    chunks.put_nowait(chunk)
+        finally:
+            chunks.put_nowait(None)
+
+    reading = asyncio.create_task(read())
+    try:
+        while (chunk := await chunks.get()) is not None:
+            yield chunk
+        await reading
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _next(

@@ -34,6 +34,7 @@ from text4seg.segmentation import (
     Region,
     SegmentAnswer,
     SegmentEvent,
+    SegmentOptions,
     SegmentRequest,
     TextChunk,
     Timing,
@@ -75,7 +76,7 @@ class Segmenter:
         self._clock = clock
 
     async def answer(
-        self, request: SegmentRequest, budget: Budget, emit: Emit = lambda piece: None
+        self, request: SegmentRequest, budget: Budget, emit: Emit | None = None
     ) -> SegmentAnswer:
         """Return the complete answer.
 
@@ -114,8 +115,9 @@ class Segmenter:
         with fields_renamed({"image": image.field, "message": image.field}):
             answer, outcome = await self._cache.fetch(key, options.cache, compute, keep)
         waited = self._clock() - began
-        if not computed:
-            replay(answer, request, emit)
+        if emit is not None and not computed:
+            for piece in await asyncio.to_thread(replay, answer, options):
+                emit(piece)
         return replace(
             answer,
             regions=tuple(shown(region, options) for region in answer.regions),
@@ -146,7 +148,7 @@ class Segmenter:
             yield await working
         finally:
             working.cancel()
-            await asyncio.wait({working})
+            await asyncio.gather(working, return_exceptions=True)
 
     async def _compute(
         self,
@@ -154,7 +156,7 @@ class Segmenter:
         request: SegmentRequest,
         generator: GeneratorInfo,
         budget: Budget,
-        emit: Emit,
+        emit: Emit | None,
     ) -> SegmentAnswer:
         watch = Stopwatch(self._clock)
         options = request.options
@@ -168,7 +170,8 @@ class Segmenter:
             )
         place = {question: index for index, question in enumerate(distinct)}
         order = [place[question] for question in asked]
-        emit(CoarseRegions(tuple(shown(region, options) for index in order for region in coarse[index])))
+        if emit is not None:
+            emit(CoarseRegions(tuple(shown(region, options) for index in order for region in coarse[index])))
         refined = await self._refinement.refine(
             image,
             [region for part in coarse for region in part],
@@ -197,12 +200,11 @@ class Segmenter:
         asked: Sequence[Question],
         generator: GeneratorInfo,
         budget: Budget,
-        emit: Emit,
+        emit: Emit | None,
     ) -> list[Written]:
         slots = asyncio.Semaphore(self._phrase_concurrency)
 
         async def ask(question: Question) -> Written:
-            places = [index for index, other in enumerate(asked) if other == question]
             rows = RowStream(generator.shape, question.labels, generator.codec)
             chunks: list[TextChunk] = []
             names = {"turns": question.source, "constraint": question.source}
@@ -212,14 +214,17 @@ class Segmenter:
                     async with aclosing(generating) as answer:
                         async for chunk in answer:
                             chunks.append(chunk)
-                            emit_rows(rows.feed(chunk.text), places)
-            emit_rows(rows.finish(), places)
+                            if emit is not None:
+                                emit_rows(rows.feed(chunk.text), question, emit)
+            if emit is not None:
+                emit_rows(rows.finish(), question, emit)
             return Written.of(chunks)
 
-        def emit_rows(rows: Sequence[Row], places: Sequence[int]) -> None:
+        def emit_rows(rows: Sequence[Row], question: Question, emit: Emit) -> None:
             for row in rows:
-                for place in places:
-                    emit(GridRow(place, row.index, row.labels))
+                for place, other in enumerate(asked):
+                    if other == question:
+                        emit(GridRow(place, row.index, row.labels))
 
         # No TaskGroup: in Python 3.11 one that fails leaves its parent task marked as cancelled, and the call
         # would pass for one whose caller has left.
@@ -247,14 +252,15 @@ class Segmenter:
         return timing if outcome is CacheOutcome.BYPASS else replace(timing, cache_s=max(waited_s, 0.0))
 
 
-def replay(answer: SegmentAnswer, request: SegmentRequest, emit: Emit) -> None:
-    """Emit the pieces of an answer that was made by another call: its rows, then its coarse regions."""
-    for place, descriptor in enumerate(answer.descriptors):
-        grid = descriptor.grid
-        for index, cells in enumerate(grid.cells.tolist()):
-            emit(GridRow(place, index, tuple(grid.labels[cell] for cell in cells)))
+def replay(answer: SegmentAnswer, options: SegmentOptions) -> list[GridRow | CoarseRegions]:
+    """Return the pieces of an answer that was made by another call: its rows, then its coarse regions."""
+    rows = [
+        GridRow(place, index, tuple(descriptor.grid.labels[cell] for cell in cells))
+        for place, descriptor in enumerate(answer.descriptors)
+        for index, cells in enumerate(descriptor.grid.cells.tolist())
+    ]
     coarse = (coarse_again(region, answer.image_size) for region in answer.regions)
-    emit(CoarseRegions(tuple(shown(region, request.options) for region in coarse)))
+    return [*rows, CoarseRegions(tuple(shown(region, options) for region in coarse))]
 
 
 def _read_all(

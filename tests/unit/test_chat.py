@@ -65,6 +65,18 @@ def finish_of(events: list[ChatEvent]) -> ChatFinish:
     return finish
 
 
+async def test_a_caller_who_reads_slowly_does_not_hold_up_the_generator() -> None:
+    generator = FakeGenerator(lambda asked: ONE_BLOCK)
+    events = chatter(generator).stream(request("What is this?"), FOREVER)
+    await anext(events)
+    async with asyncio.timeout(20):
+        while generator.working:
+            await asyncio.sleep(0)
+    rest = [event async for event in events]
+    assert finish_of(rest).turn.text == ONE_BLOCK
+    assert generator.abandoned == 0
+
+
 async def test_plain_words_come_as_they_are_written() -> None:
     generator = FakeGenerator(lambda asked: "A cat lies on a sofa.")
     events = await events_of(chatter(generator), request("What is this?"))
