@@ -58,7 +58,7 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         self.post_init()  # type: ignore[no-untyped-call]
 
     def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rotary tables of positions, [batch, length, 2]: half of each head turns."""
+        """Return the rotary tables of positions, [batch, length, 2 or 3]: half of each head turns."""
         return rotary_tables(positions, self.config.hidden_size // self.config.num_attention_heads // 2)
 
     def name_cells(self, middle: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
@@ -90,15 +90,17 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         return self.relate_cells(self.name_cells(*self.tower(pixel_values.to(self.dtype))))
 
     def attention_mask_of(
-        self, input_ids: torch.Tensor, past: int, padding: torch.Tensor | None
+        self, input_ids: torch.Tensor, positions: torch.Tensor, past: int, padding: torch.Tensor | None
     ) -> torch.Tensor:
         """Return which tokens each new token sees, bool [batch, 1, length, past + length].
 
         The prompt, up to and including the last assistant mark, is seen by everyone; the answer from left to
-        right.
+        right. Only the rows above in a descriptor are never seen: rows repeat, and a model that sees them
+        learns to copy them instead of reading the image (docs/experiments.md).
 
         Args:
             input_ids: The new tokens, int64 [batch, length].
+            positions: `positions.grid_positions` of all tokens, int64 [batch, past + length, 3].
             past: Number of tokens before them.
             padding: [batch, past + length], 0 where a token is padding, which nobody sees; None: no padding.
         """
@@ -107,6 +109,9 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         last = torch.where(marks, places[past:] + 1, 0).amax(dim=1)
         queries = places[past:, None]
         seen = (places[None, :] <= queries)[None] | (places[None, None, :] < last[:, None, None])
+        rows, described = positions[..., 0], positions[..., 2] > 0
+        above = rows[:, None, :] < rows[:, past:, None]
+        seen = seen & ~(above & described[:, None, :] & described[:, past:, None])
         if padding is not None:
             seen = seen & padding[:, None, : len(places)].bool()
         return seen[:, None]
@@ -132,9 +137,9 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
             pixel_values: float [batch, 3, image_size, image_size], RGB scaled to -1..1.
             image_features: Output of `encode_image`, used in place of `pixel_values`.
             attention_mask: [batch, past + length], 0 where a token is padding.
-            grid_position_ids: int64 [batch, length, 2] of `positions.grid_positions`; needed when there is a
-                cache, because positions depend on all of the text (`prepare_inputs_for_generation` sets
-                them).
+            grid_position_ids: `positions.grid_positions` of all tokens, int64 [batch, past + length, 3];
+                needed when there is a cache, because positions depend on all of the text
+                (`prepare_inputs_for_generation` sets them).
             past_key_values: The cache of the tokens before.
             labels: int64 [batch, length], -100 where there is nothing to learn; shifted inside.
             use_cache: Whether to return a cache.
@@ -165,9 +170,8 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
                     f"{image_features[..., 0].numel()} visual tokens for {int(places.sum())} image tokens"
                 )
             hidden = hidden.masked_scatter(places[..., None], image_features.to(hidden.dtype))
-        alone = input_ids.shape[1] == 1 and attention_mask is None
-        mask = None if alone else self.attention_mask_of(input_ids, past, attention_mask)
-        rotary = self.rotary(grid_position_ids)
+        mask = self.attention_mask_of(input_ids, grid_position_ids, past, attention_mask)
+        rotary = self.rotary(grid_position_ids[:, past:])
         states = [hidden]
         for layer in self.layers:
             hidden = layer(hidden, rotary, mask, past_key_values)
@@ -220,7 +224,7 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         return {
             "input_ids": input_ids[:, past:],
-            "grid_position_ids": grid_positions(input_ids, self.config)[:, past:],
+            "grid_position_ids": grid_positions(input_ids, self.config),
             "past_key_values": past_key_values,
             "attention_mask": attention_mask,
             "pixel_values": None if past else kwargs.get("pixel_values"),

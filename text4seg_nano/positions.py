@@ -15,7 +15,7 @@ TEXT_ROW = -4
 
 
 def grid_positions(input_ids: torch.Tensor, config: Text4SegNanoConfig) -> torch.Tensor:
-    """Return the (row, column) of every token.
+    """Return the row and the column of every token, and whether it describes the image.
 
     Padding takes no place: text stands where it would stand without the padding before it.
 
@@ -24,8 +24,9 @@ def grid_positions(input_ids: torch.Tensor, config: Text4SegNanoConfig) -> torch
         config: Holds the ids of the tokens that move the position.
 
     Returns:
-        int64 [batch, length, 2]: row and column, 0-based cells of the grid, in which the places just behind
-        the last column and below the last row exist too; text outside of blocks has row ``TEXT_ROW``.
+        int64 [batch, length, 3]: row and column, 0-based cells of the grid, in which the places just behind
+        the last column and below the last row exist too; text outside of blocks has row ``TEXT_ROW``. Then 1
+        for tokens inside of a block, 0 for all others.
     """
     counts = {token: number for number, token in enumerate(config.count_token_ids, start=1)}
     # Read once: transformers makes every look at a configuration expensive.
@@ -37,7 +38,7 @@ def grid_positions(input_ids: torch.Tensor, config: Text4SegNanoConfig) -> torch
         places = []
         for token in tokens:
             if token == image_token:
-                places.append((image // grid % grid, image % grid))
+                places.append((image // grid % grid, image % grid, 0))
                 image += 1
                 continue
             if token == seg_open:
@@ -49,10 +50,10 @@ def grid_positions(input_ids: torch.Tensor, config: Text4SegNanoConfig) -> torch
             elif inside and token == row:
                 cell = (min(cell[0] + 1, grid), 0)
             if inside:
-                places.append(cell)
+                places.append((*cell, 1))
             else:
-                places.append((TEXT_ROW, line))
+                places.append((TEXT_ROW, line, 0))
                 line += token != pad
         samples.append(places)
     positions = torch.tensor(samples, dtype=torch.long, device=input_ids.device)
-    return positions.reshape(*input_ids.shape, 2)
+    return positions.reshape(*input_ids.shape, 3)

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import text4seg_nano  # noqa: F401 - registers the model's classes
@@ -152,7 +153,9 @@ def test_training_ends_in_time_and_writes_a_checkpoint(tmp_path, capsys):
     assert all("cell cIoU" in line and "patch" in line and "begin_right" in line for line in shown)
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["text4seg"]["grid"] == [16, 16]
-    assert written["dtype"] == "bfloat16"
+    assert written["dtype"] == "float32"
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.get_tensor("embed_tokens.weight").dtype == torch.float16
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -89,7 +89,7 @@ def test_one_token_without_a_mask(model):
     whole = model(**inputs).logits
     cut = ids.shape[1] - 1
     first = model(input_ids=ids[:, :cut], pixel_values=inputs["pixel_values"], use_cache=True)
-    places = grid_positions(ids, model.config)[:, cut:]
+    places = grid_positions(ids, model.config)
     cache = first.past_key_values
     close(
         model(input_ids=ids[:, cut:], grid_position_ids=places, past_key_values=cache).logits, whole[:, cut:]
@@ -145,15 +145,31 @@ def test_answers_never_change_what_came_before(model):
         assert not torch.allclose(after[:, place], before[:, place])
 
 
+def mask_of(model, ids):
+    return model.attention_mask_of(ids, grid_positions(ids, model.config), 0, None)[0, 0]
+
+
+def test_a_descriptor_never_sees_its_rows_above(model):
+    ids = inputs_of(PROMPT + ANSWER)["input_ids"]
+    rows, _, described = grid_positions(ids, model.config)[0].unbind(-1)
+    seen = mask_of(model, ids)
+    described = described.bool()
+    above = described[None, :] & described[:, None] & (rows[None, :] < rows[:, None])
+    assert above.any()
+    assert not seen[above].any()
+    causal = torch.ones_like(seen).tril()
+    assert (seen | above)[causal].all()
+
+
 def test_later_questions_are_part_of_the_prefix(model):
     """All turns up to the last assistant mark are read in both directions."""
     inputs = inputs_of(TURNS)
     last = inputs["input_ids"].shape[1] - 1
-    seen = model.attention_mask_of(inputs["input_ids"], 0, None)
-    assert seen.all()
+    told = grid_positions(inputs["input_ids"], model.config)[0, :, 2] == 0
+    assert mask_of(model, inputs["input_ids"])[told].all()
     longer = tiny_processor()(text=TURNS + "Sure")["input_ids"]
-    seen = model.attention_mask_of(longer, 0, None)[0, 0]
-    assert seen[: last + 1, : last + 1].all()
+    seen = mask_of(model, longer)
+    assert seen[: last + 1, : last + 1][told].all()
     assert not seen[: last + 1, last + 1 :].any()
 
 

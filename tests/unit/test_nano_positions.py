@@ -16,7 +16,7 @@ def read(text):
     """Tokens of a prompt, and the position of each."""
     ids = tiny_processor()(text=text)["input_ids"]
     return tiny_tokenizer().convert_ids_to_tokens(ids[0]), [
-        tuple(place) for place in grid_positions(ids, CONFIG)[0].tolist()
+        (row, column) for row, column, _ in grid_positions(ids, CONFIG)[0].tolist()
     ]
 
 
@@ -55,6 +55,14 @@ def test_descriptor_tokens_stand_on_the_cell_described_next():
     assert places[len(tokens) - tokens[::-1].index("others") - 1] == (1, 0)
 
 
+def test_tokens_inside_of_a_block_are_marked():
+    ids = tiny_processor()(text="<|user|><image>cat<|assistant|>Sure\n<seg>cat *4\n</seg><|end|>")[
+        "input_ids"
+    ]
+    described = grid_positions(ids, CONFIG)[0, :, 2].bool()
+    assert tiny_tokenizer().convert_ids_to_tokens(ids[0, described]) == ["<seg>", "cat", " *4", "Ċ"]
+
+
 def test_separators_outside_of_a_block_are_text():
     _, places = read("cat *3\n cat")
     assert places == [(TEXT_ROW, column) for column in range(len(places))]
@@ -84,7 +92,7 @@ def test_padding_takes_no_place():
 
 
 def test_no_tokens():
-    assert grid_positions(torch.zeros((2, 0), dtype=torch.long), CONFIG).shape == (2, 0, 2)
+    assert grid_positions(torch.zeros((2, 0), dtype=torch.long), CONFIG).shape == (2, 0, 3)
 
 
 @given(st.lists(st.integers(0, len(tiny_tokenizer()) - 1), min_size=1, max_size=40), st.data())
@@ -98,4 +106,4 @@ def test_positions_depend_only_on_the_text_before(tokens, data):
 def test_every_count_moves_by_its_number(count):
     config = config_for(tiny_tokenizer(), grid=32)
     ids = tiny_tokenizer()(f"<seg>cat *{count}", return_tensors="pt")["input_ids"]
-    assert grid_positions(ids, config)[0, -1].tolist() == [0, count]
+    assert grid_positions(ids, config)[0, -1].tolist() == [0, count, 1]

@@ -19,9 +19,9 @@ LOSS_WEIGHTS = {
     "early": 1.0,
     "patch": 1.0,
     "run": 0.5,
-    "text": 0.5,
+    "text": 0.25,
     "begin": 1.0,
-    "count": 1.0,
+    "count": 2.0,
 }
 EARLY_LAYER = 1
 """Number of the layer after which cells first tell whether they belong to the phrase."""
@@ -59,8 +59,9 @@ def losses(
     places = batch.input_ids == model.config.image_token_id
     hidden = table[batch.input_ids]
     hidden = hidden.masked_scatter(places[..., None], visual[batch.image_of].to(hidden.dtype))
-    mask = model.attention_mask_of(batch.input_ids, 0, batch.kept)
-    rotary = model.rotary(grid_positions(batch.input_ids, model.config))
+    positions = grid_positions(batch.input_ids, model.config)
+    mask = model.attention_mask_of(batch.input_ids, positions, 0, batch.kept)
+    rotary = model.rotary(positions)
     readings: dict[int, torch.Tensor] = {}
     stages = {"early": EARLY_LAYER, "patch": len(model.layers) - 2}
     for number, layer in enumerate(model.layers[:-1]):
@@ -163,8 +164,9 @@ def writing_losses(
         sizes = torch.arange(1, GRID + 1, device=device)
         counted = logits[runs][:, count_ids].masked_fill(sizes > room[runs][:, None], IMPOSSIBLE)
         numbers = (targets[runs][:, None] == count_ids).long().argmax(1)
-        # Whole rows are most of the runs, and easy.
-        heavy = torch.where(numbers + 1 == GRID, 0.25, 1.0)
+        # Whole rows are most of the runs. What else a run may be is spread over several lengths, none of
+        # which would ever be the likeliest beside them at full weight.
+        heavy = torch.where(numbers + 1 == GRID, 0.12, 1.0)
         each = functional.cross_entropy(counted, numbers, reduction="none")
         parts["count"] = (each * heavy).sum() / heavy.sum()
         short = numbers + 1 < GRID

@@ -183,7 +183,10 @@ def progress(step: int, sums: Mapping[str, float], seen: int) -> str:
 
 
 def save(model: Text4SegNanoForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write a checkpoint folder in bfloat16 that `AutoModelForImageTextToText` loads."""
+    """Write a checkpoint folder that `AutoModelForImageTextToText` loads.
+
+    Matrices are stored in half precision, which halves the file; in memory all is float32.
+    """
     side = model.config.image_size
     model.config.text4seg = {
         "model": "text4seg-nano",
@@ -193,5 +196,9 @@ def save(model: Text4SegNanoForConditionalGeneration, tokenizer: PreTrainedToken
         "image_size": [side, side],
         "calibration": {"temperature": 1.0, "bias": 0.0},
     }
-    torch.nn.Module.to(model, dtype=torch.bfloat16).save_pretrained(out)
+    weights = {
+        name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in model.state_dict().items()
+    }
+    del weights["lm_head.weight"]  # tied to the word embeddings
+    model.save_pretrained(out, state_dict=weights)
     Text4SegNanoProcessor(tokenizer, image_size=side, image_tokens=GRID * GRID).save_pretrained(out)
