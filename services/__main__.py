@@ -7,11 +7,13 @@ set up the other two. An empty refiner address (``--refiner-address=``) leaves t
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
+from services.chassis.health import Health
 from services.chassis.logs import configure_logs
+from services.chassis.routing import Router
 from services.chassis.server import RunningService, StartupError, run_services, start_server
 from services.chassis.settings import ServerSettings
 from services.generator.__main__ import build as build_generator
@@ -29,7 +31,7 @@ _ANY_LOOPBACK_PORT = {"address": "127.0.0.1:0"}
 async def start(
     orchestrator: OrchestratorSettings, generator: GeneratorSettings, refiner: RefinerSettings
 ) -> Sequence[RunningService]:
-    """Start all three services; the orchestrator is told where the other two listen.
+    """Start all three services; the orchestrator is told where the other two listen, and opens after them.
 
     Generator and refiner take any free loopback port unless their address was set. There is no refiner when
     the orchestrator's settings say so, with an empty address.
@@ -54,8 +56,18 @@ async def start(
             refining = await keep(await start_server("refiner", _inner(refiner), build_refiner))
             peers["refiner_address"] = refining.address
             services.append(refining)
+
+        @asynccontextmanager
+        async def build(
+            settings: OrchestratorSettings, router: Router, health: Health
+        ) -> AsyncIterator[None]:
+            for peer in services:  # until then calls are told that models are loading
+                await peer.wait_serving()
+            async with build_orchestrator(settings, router, health):
+                yield
+
         settings = orchestrator.model_copy(update=peers)
-        orchestrating = await keep(await start_server("orchestrator", settings, build_orchestrator))
+        orchestrating = await keep(await start_server("orchestrator", settings, build))
         started.pop_all()  # from here on the caller stops them
         return [orchestrating, *services]
 
