@@ -99,7 +99,7 @@ class Layer(nn.Module):
         Args:
             hidden: float [batch, length, hidden].
             rotary: From `rotary_tables`, for all positions.
-            mask: Which keys each query sees, bool [batch, 1, length - begin, keys]; None: all.
+            mask: Which keys each query sees, bool [batch, heads, length - begin, keys]; None: all.
             cache: Keys and values of the tokens before; those of `hidden` are added to it.
             begin: The first position whose output is wanted.
         """

@@ -92,11 +92,13 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
     def attention_mask_of(
         self, input_ids: torch.Tensor, positions: torch.Tensor, past: int, padding: torch.Tensor | None
     ) -> torch.Tensor:
-        """Return which tokens each new token sees, bool [batch, 1, length, past + length].
+        """Return which tokens each head of each new token sees, bool [batch, heads, length, past + length].
 
         The prompt, up to and including the last assistant mark, is seen by everyone; the answer from left to
         right. Only the rows above in a descriptor are never seen: rows repeat, and a model that sees them
-        learns to copy them instead of reading the image (docs/experiments.md).
+        learns to copy them instead of reading the image (docs/experiments.md). And two heads of a token in a
+        descriptor are pointers: the first sees the cell that the token stands on and nothing else, the second
+        that cell and those to its right.
 
         Args:
             input_ids: The new tokens, int64 [batch, length].
@@ -109,12 +111,18 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         last = torch.where(marks, places[past:] + 1, 0).amax(dim=1)
         queries = places[past:, None]
         seen = (places[None, :] <= queries)[None] | (places[None, None, :] < last[:, None, None])
-        rows, described = positions[..., 0], positions[..., 2] > 0
-        above = rows[:, None, :] < rows[:, past:, None]
-        seen = seen & ~(above & described[:, None, :] & described[:, past:, None])
+        rows, columns, described = positions[:, None].unbind(-1)
+        from_row, from_column, describes = positions[:, past:, None].unbind(-1)
+        seen = seen & ~((rows < from_row) & (described > 0) & (describes > 0))
         if padding is not None:
             seen = seen & padding[:, None, : len(places)].bool()
-        return seen[:, None]
+        last_cell = self.config.grid - 1
+        from_column = from_column.clamp(max=last_cell)
+        row_cells = (described == 0) & (rows == from_row.clamp(max=last_cell))
+        pointers = [row_cells & (columns == from_column), row_cells & (columns >= from_column)]
+        heads = [torch.where(describes > 0, pointer, seen) for pointer in pointers]
+        heads += [seen] * (self.config.num_attention_heads - len(heads))
+        return torch.stack(heads, dim=1)
 
     def forward(
         self,

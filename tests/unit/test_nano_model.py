@@ -146,7 +146,23 @@ def test_answers_never_change_what_came_before(model):
 
 
 def mask_of(model, ids):
-    return model.attention_mask_of(ids, grid_positions(ids, model.config), 0, None)[0, 0]
+    return model.attention_mask_of(ids, grid_positions(ids, model.config), 0, None)[0, -1]
+
+
+def test_two_heads_of_a_descriptor_point_at_cells(model):
+    ids = inputs_of(PROMPT + ANSWER)["input_ids"]
+    places = grid_positions(ids, model.config)[0].tolist()
+    seen = model.attention_mask_of(ids, grid_positions(ids, model.config), 0, None)[0]
+    cells = [place for place, token in enumerate(ids[0].tolist()) if token == model.config.image_token_id]
+    for query, (row, column, described) in enumerate(places):
+        here, ahead = (head[query].nonzero().flatten().tolist() for head in seen[:2])
+        if described:
+            row, column = min(row, GRID - 1), min(column, GRID - 1)
+            first = cells[row * GRID + column]
+            assert here == [first]
+            assert ahead == list(range(first, cells[row * GRID] + GRID))
+        else:
+            assert torch.equal(seen[0, query], seen[-1, query])
 
 
 def test_a_descriptor_never_sees_its_rows_above(model):
