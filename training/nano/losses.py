@@ -155,7 +155,7 @@ def writing_losses(
     if begins.any():
         pair = logits[begins].gather(1, rivals[begins])
         thing = (targets[begins] == rivals[begins][:, 1]).long()
-        parts["begin"] = functional.cross_entropy(pair, thing, weight=torch.tensor([1.0, 2.0], device=device))
+        parts["begin"] = functional.cross_entropy(pair, thing, weight=torch.tensor([1.0, 1.5], device=device))
         parts["begin_right"] = (pair.argmax(1) == thing).float().mean().detach()
     room = batch.room[chosen]
     runs = room > 0
@@ -166,7 +166,7 @@ def writing_losses(
         numbers = (targets[runs][:, None] == count_ids).long().argmax(1)
         # Whole rows are most of the runs. What else a run may be is spread over several lengths, none of
         # which would ever be the likeliest beside them at full weight.
-        heavy = torch.where(numbers + 1 == GRID, 0.12, 1.0)
+        heavy = torch.where(numbers + 1 == GRID, 0.3, 1.0)
         each = functional.cross_entropy(counted, numbers, reduction="none")
         parts["count"] = (each * heavy).sum() / heavy.sum()
         short = numbers + 1 < GRID
