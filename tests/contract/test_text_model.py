@@ -23,13 +23,7 @@ def tiny_llava(tmp_path_factory):
     return save_tiny_llava(tmp_path_factory.mktemp("tiny-llava"), seed=1)
 
 
-@pytest.fixture(
-    params=[
-        "scripted",
-        "hf",
-        pytest.param("nano", marks=pytest.mark.skipif(not NANO.is_dir(), reason="no bundled model")),
-    ]
-)
+@pytest.fixture(params=["scripted", "hf", "nano"])
 async def model(request, tiny_llava):
     if request.param == "scripted":
         yield ScriptedModel(Script.BOX, read, shape=SHAPE)

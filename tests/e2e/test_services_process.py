@@ -1,7 +1,6 @@
 """The services as processes: ``python -m services``, and each of the three on its own.
 
-They run the bundled checkpoint; where the working tree has none (it is made by training), the scripted fake
-stands in for it.
+They run the bundled checkpoint.
 """
 
 from __future__ import annotations
@@ -39,11 +38,9 @@ from text4seg.segmentation import (
 from text4seg.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNDLED = (ROOT / "models" / "nano" / "config.json").exists()
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("T4S_")},
     "OMP_NUM_THREADS": "1",
-    **({} if BUNDLED else {"T4S_GENERATOR_ENGINE": "scripted"}),
 }
 START_S = 180
 """Seconds that a process may take to load its model on a busy machine."""
@@ -160,7 +157,7 @@ def check(answer: SegmentAnswer, cache: CacheOutcome) -> None:
     for descriptor in answer.descriptors:
         assert descriptor.report.repairs == ()
     assert {region.label for region in answer.regions} <= {"cat", "dog"}
-    assert answer.versions.model.startswith("text4seg-nano" if BUNDLED else "scripted-fake")
+    assert answer.versions.model.startswith("text4seg-nano")
 
 
 def test_all_three_in_one_process(tmp_path: Path) -> None:
