@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import Address, ServerSettings
 from services.generator.scripted_model import Script
+from text4seg.segmentation import Limits
 
 BUNDLED_CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
 
@@ -43,3 +44,16 @@ class GeneratorSettings(ServerSettings):
     """What the fake answers: a rectangle per label, or that nothing is there."""
     script_delay_s: Annotated[float, Field(ge=0)] = 0.0
     """Pause of the fake before each chunk, in seconds."""
+
+    def request_limits(self) -> Limits:
+        """Return what one request may hold.
+
+        Conversations are the orchestrator's to limit: these only bound what one request can cost.
+        """
+        return Limits(
+            image_bytes=self.max_image_bytes,
+            image_pixels=self.max_image_pixels,
+            phrases=1024,
+            turns=1024,
+            conversation_characters=1 << 20,
+        )
