@@ -13,16 +13,13 @@ from typing import Any
 import grpc
 
 from services.chassis.logs import REQUEST_ID_HEADER, current_request_id
+from services.chassis.peer_call import calling
+from services.chassis.peer_watch import PeerWatch
 from services.chassis.server import StartupError
-from services.orchestrator.peer_watch import PeerWatch
 from services.orchestrator.ports import Budget
 from text4seg import wire
 from text4seg.dialogue import TEMPLATE_VERSION
-from text4seg.errors import (
-    DeadlineExceededError,
-    PeerUnavailableError,
-    ServiceUnavailableError,
-)
+from text4seg.errors import DeadlineExceededError
 from text4seg.segmentation import (
     GenerateRequest,
     GeneratorInfo,
@@ -133,28 +130,8 @@ class _Caller:
         """Yield the timeout of a call and turn its failure into a domain error."""
         left = None if budget is None else budget.timeout_for_peer(stage)
         most = _INFO_TIMEOUT_S if budget is None else self._options.timeout_s
-        own = left is None or most < left
-        try:
-            yield most if left is None else min(most, left)
-        except grpc.RpcError as failure:
-            error = wire.error_from_rpc(failure, self.peer)
-            if isinstance(error, DeadlineExceededError):
-                # Whose patience ended: the caller's, or ours with the peer?
-                error = (
-                    PeerUnavailableError(self.peer, f"did not answer within {most:g} s")
-                    if own
-                    else DeadlineExceededError(stage)
-                )
-            if isinstance(error, ServiceUnavailableError):
-                on_unavailable()
-            raise error from failure
-        except asyncio.CancelledError as cancelled:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # grpc.aio also says so when the peer, stopping, cancels the call.
-            on_unavailable()
-            raise PeerUnavailableError(self.peer, "ended the call") from cancelled
+        with calling(self.peer, stage, left, most, on_unavailable) as timeout:
+            yield timeout
 
 
 class GrpcGenerator:

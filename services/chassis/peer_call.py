@@ -1,0 +1,63 @@
+"""One call to another service, and what its failure means here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from text4seg import wire
+from text4seg.errors import (
+    DeadlineExceededError,
+    PeerUnavailableError,
+    ServiceUnavailableError,
+    Text4SegError,
+)
+
+
+@contextmanager
+def calling(
+    peer: str,
+    stage: str,
+    left_s: float | None,
+    most_s: float,
+    on_unavailable: Callable[[], None] = lambda: None,
+    translate: Callable[[grpc.RpcError, str], Text4SegError] = wire.error_from_rpc,
+) -> Iterator[float]:
+    """Yield the timeout of a call, and turn the failure of what is done inside into a domain error.
+
+    Args:
+        peer: name of the service that is called.
+        stage: what a deadline that passes meanwhile interrupts.
+        left_s: seconds that our own caller still waits; None: for ever.
+        most_s: seconds that the peer may take, however much time there is.
+        on_unavailable: called when the peer seems to be gone.
+        translate: makes the domain error from what gRPC raised and the peer's name.
+
+    Raises:
+        Text4SegError: the peer's own error, or why it could not be reached.
+    """
+    own = left_s is None or most_s < left_s
+    try:
+        yield most_s if left_s is None else min(most_s, left_s)
+    except grpc.RpcError as failure:
+        error = translate(failure, peer)
+        if isinstance(error, DeadlineExceededError):
+            # Whose patience ended: the caller's, or ours with the peer?
+            error = (
+                PeerUnavailableError(peer, f"did not answer within {most_s:g} s")
+                if own
+                else DeadlineExceededError(stage)
+            )
+        if isinstance(error, ServiceUnavailableError):
+            on_unavailable()
+        raise error from failure
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # grpc.aio also says so when the peer, stopping, cancels the call.
+        on_unavailable()
+        raise PeerUnavailableError(peer, "ended the call") from cancelled
