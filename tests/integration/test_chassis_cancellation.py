@@ -18,7 +18,8 @@ from services.chassis.server import RunningService, start_server
 from services.chassis.settings import ServerSettings
 from services.chassis.worker import Cancelled, ModelThread
 
-PATIENT_S = 10.0
+PATIENT_S = 60.0
+"""Longer than anything here takes on a busy machine."""
 
 
 class Counter:
@@ -143,7 +144,8 @@ async def test_a_lost_connection_stops_the_model(service: RunningService, counte
 
 
 async def test_the_deadline_stops_the_model(channel: grpc.aio.Channel, counter: Counter) -> None:
-    call = count(channel, timeout=0.5)
+    await channel.channel_ready()  # the deadline is for the call, not for connecting
+    call = count(channel, timeout=2.0)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in call:
             pass
@@ -151,7 +153,7 @@ async def test_the_deadline_stops_the_model(channel: grpc.aio.Channel, counter: 
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert await counter.has_stopped()
     assert counter.remaining_s is not None
-    assert 0 < counter.remaining_s < 0.5
+    assert 0 < counter.remaining_s < 2.0
 
 
 async def test_stopping_the_service_stops_the_model(
@@ -167,8 +169,9 @@ async def test_stopping_the_service_stops_the_model(
 async def test_the_next_caller_is_served_and_one_too_many_refused(
     channel: grpc.aio.Channel, counter: Counter
 ) -> None:
-    first, second = count(channel), count(channel)
-    assert await first.read() == b"0"
+    first = count(channel)
+    assert await first.read() == b"0"  # it is inside: two calls begun together may arrive in either order
+    second = count(channel)
     assert counter.gate is not None
     async with asyncio.timeout(PATIENT_S):
         while counter.gate.waiting == 0:
