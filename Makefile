@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SPRITES ?= build/data/fluent-emoji-3d
 SMOKE ?=
+ENGINE ?= hf
+SERVER := $(if $(filter triton,$(ENGINE)),triton,demo)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check gen lock baseline train-nano eval-nano clean
@@ -16,8 +18,8 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Start everything, segment real photographs by phrases, draw them to build/demo/
 	$(BIN)/python -m text4seg_client.demo
 
-serve: $(VENV)/.demo ## Run all three services on this machine; the API is at 127.0.0.1:50051
-	$(BIN)/python -m services
+serve: $(VENV)/.$(SERVER) ## Run all three services on this machine; the API is at 127.0.0.1:50051. ENGINE=triton: the model in a Triton server
+	$(BIN)/python -m $(if $(filter triton,$(SERVER)),deploy.triton.serve --services,services)
 
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest
@@ -39,7 +41,7 @@ gen: $(VENV)/.dev ## Generate the Python stubs from protos/
 
 lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into requirements/
 	$(PIP) uv
-	cd requirements && for extra in dev client generator refiner orchestrator demo training; do \
+	cd requirements && for extra in dev client generator refiner orchestrator triton triton-server demo training; do \
 	  if [ $$extra = client ]; then flag=; else flag="--extra $$extra"; fi; \
 	  if [ $$extra = dev ]; then pins=; else pins="--constraint dev.txt"; fi; \
 	  ../$(BIN)/uv pip compile ../pyproject.toml $$flag $$pins --quiet --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file $$extra.txt || exit 1; \
@@ -69,6 +71,12 @@ $(BIN)/python:
 $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
 	@echo "Installing (about 5 GB with torch, a few minutes the first time) ..."
 	$(PIP) -r requirements/demo.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.triton: requirements/triton-server.txt pyproject.toml | $(BIN)/python
+	@echo "Installing (about 5 GB with torch, a few minutes the first time) ..."
+	$(PIP) -r requirements/triton-server.txt
 	$(PIP) --no-deps --editable .
 	@touch $@
 

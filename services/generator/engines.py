@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from services.chassis.health import Health
 from services.chassis.image_file import ImageLimits, read_image
@@ -14,6 +15,9 @@ from services.generator.images import ImageReader
 from services.generator.scripted_model import ScriptedModel
 from services.generator.settings import BUNDLED_CHECKPOINT, GeneratorSettings
 from text4seg.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from services.generator.triton.model import TritonTextModel
 
 
 async def open_model(settings: GeneratorSettings, resources: AsyncExitStack, health: Health) -> TextModel:
@@ -35,6 +39,24 @@ async def open_model(settings: GeneratorSettings, resources: AsyncExitStack, hea
         case "hf":
             thread = await resources.enter_async_context(ModelThread("generator-model"))
             return await thread.run(partial(_load_hf, settings, reader, thread))
+        case "triton":
+            return await resources.enter_async_context(_triton_model(settings, health))
+
+
+def _triton_model(
+    settings: GeneratorSettings, health: Health
+) -> AbstractAsyncContextManager[TritonTextModel]:
+    # Imported here: Triton's client is part of the extra `triton` only.
+    from services.generator.triton.model import PEER, Text4SegDialect, open_triton_model
+
+    return open_triton_model(
+        settings.triton_url,
+        settings.triton_model,
+        Text4SegDialect(settings.triton_model),
+        settings.triton_timeout_s,
+        settings.triton_refresh_s,
+        partial(health.report, PEER),
+    )
 
 
 def _load_hf(settings: GeneratorSettings, read_image: ImageReader, thread: ModelThread) -> TextModel:

@@ -15,7 +15,11 @@ class TextModel(Protocol):
 
     @property
     def info(self) -> GeneratorInfo:
-        """The loaded model; the same for as long as it is loaded."""
+        """The loaded model; the same for as long as it is loaded.
+
+        Raises:
+            ServiceUnavailableError: it runs elsewhere and cannot be reached.
+        """
         ...
 
     def write(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
@@ -29,6 +33,7 @@ class TextModel(Protocol):
         Raises:
             ImageInvalidError: when the image cannot be read.
             QueryInvalidError: when the conversation is too long for the model or holds its control tokens.
+            ServiceUnavailableError: when it runs elsewhere and cannot be reached.
         """
         ...
 
@@ -69,5 +74,7 @@ class Generate:
             chunks = cast("AsyncGenerator[TextChunk, None]", self._model.write(request))
             async with aclosing(chunks):
                 async for chunk in chunks:
-                    finish = None if chunk.finish is None else replace(chunk.finish, queue_s=queue_s)
+                    finish = chunk.finish
+                    if finish is not None:  # an engine that runs elsewhere has a queue of its own
+                        finish = replace(finish, queue_s=queue_s + finish.queue_s)
                     yield replace(chunk, logprobs=chunk.logprobs if request.logprobs else (), finish=finish)

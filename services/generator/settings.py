@@ -22,8 +22,9 @@ class GeneratorSettings(ServerSettings):
 
     address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50052"
     """Where to listen, ``host:port``; port 0 takes any free port."""
-    engine: Literal["hf", "scripted"] = "hf"
-    """What runs the model: ``hf`` (transformers in this process) or ``scripted`` (a fake, for tests only)."""
+    engine: Literal["hf", "triton", "scripted"] = "hf"
+    """What runs the model: ``hf`` (transformers in this process), ``triton`` (a Triton server), or
+    ``scripted`` (a fake, for tests only)."""
     checkpoint: Path = BUNDLED_CHECKPOINT
     """Directory of a transformers image-text-to-text checkpoint with an entry ``text4seg`` in config.json."""
     device: str = "cpu"
@@ -40,6 +41,14 @@ class GeneratorSettings(ServerSettings):
     """Largest image file, in bytes."""
     max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000
     """Largest image, height times width."""
+    triton_url: Annotated[Address, Field(min_length=1)] = "127.0.0.1:8001"
+    """gRPC endpoint of Triton, ``host:port``."""
+    triton_model: Annotated[str, Field(min_length=1)] = "text4seg"
+    """The model's name in Triton's repository."""
+    triton_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds that one answer of Triton may take, however much time its caller has."""
+    triton_refresh_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds after which Triton is asked anew what it runs."""
     script: Script = Script.BOX
     """What the fake answers: a rectangle per label, or that nothing is there."""
     script_delay_s: Annotated[float, Field(ge=0)] = 0.0

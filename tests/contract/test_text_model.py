@@ -9,6 +9,7 @@ from services.chassis.worker import ModelThread
 from services.generator.hf_model import HfTextModel, load_hf_model
 from services.generator.scripted_model import Script, ScriptedModel
 from tests.tiny_llava import SHAPE, image_file, read, save_tiny_llava
+from tests.triton_server import triton_model
 from text4seg.descriptors import decode_strict
 from text4seg.dialogue import conditioned_question, find_blocks, open_question, referring_question
 from text4seg.errors import ImageInvalidError
@@ -23,10 +24,14 @@ def tiny_llava(tmp_path_factory):
     return save_tiny_llava(tmp_path_factory.mktemp("tiny-llava"), seed=1)
 
 
-@pytest.fixture(params=["scripted", "hf", "nano"])
+@pytest.fixture(params=["scripted", "hf", "nano", "triton"])
 async def model(request, tiny_llava):
     if request.param == "scripted":
         yield ScriptedModel(Script.BOX, read, shape=SHAPE)
+        return
+    if request.param == "triton":
+        async with triton_model(request.getfixturevalue("triton")) as engine:
+            yield engine
         return
     async with ModelThread() as thread:
         path = tiny_llava if request.param == "hf" else NANO
@@ -141,7 +146,7 @@ async def test_info_describes_the_model(model):
     info = model.info
     assert info.model
     assert info.version
-    assert info.engine in ("hf", "scripted")
+    assert info.engine in ("hf", "triton", "scripted")
     assert min(info.shape) >= 1
     assert info.max_tokens >= 1
     assert info.template_version

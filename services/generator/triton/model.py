@@ -1,0 +1,195 @@
+"""Engine ``triton``: a model that a Triton server runs, over its gRPC protocol."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Protocol
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from services.chassis.logs import current_request_id
+from services.chassis.peer_call import calling
+from services.chassis.peer_watch import PeerWatch
+from services.generator.triton import payloads, tensors
+from text4seg import wire
+from text4seg.errors import InternalError, PeerUnavailableError, Text4SegError
+from text4seg.segmentation import GenerateRequest, GeneratorInfo, TextChunk
+
+PEER = "triton"
+"""The name of Triton in errors, and of the fact in the generator's health."""
+
+_LOG = logging.getLogger(__name__)
+
+_INFO_TIMEOUT_S = 5.0
+_CHANNEL = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+# Errors inside a stream end it with a real status, instead of a text in a response.
+_METADATA = (("triton_grpc_error", "true"),)
+
+Stub = Any
+"""``GRPCInferenceServiceStub`` over a ``grpc.aio`` channel; the library is untyped."""
+
+
+class Dialect(Protocol):
+    """What a model behind Triton wants to be asked."""
+
+    async def question(self, request: GenerateRequest, request_id: str) -> Any:
+        """Return the ``ModelInferRequest`` for a request."""
+        ...
+
+    async def info(self, ask: Callable[[Any], AsyncGenerator[Any, None]]) -> GeneratorInfo:
+        """Return what the model is; ``ask`` streams the responses to a ``ModelInferRequest``."""
+        ...
+
+
+class Text4SegDialect:
+    """Of our own model, ``deploy/triton/models/text4seg``.
+
+    Args:
+        model: its name in Triton's repository.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    async def question(self, request: GenerateRequest, request_id: str) -> Any:
+        """Return the ``ModelInferRequest`` for a request: the conversation as it is."""
+        sampling = "{}" if request.max_tokens is None else f'{{"max_tokens": {request.max_tokens}}}'
+        conversation = payloads.conversation_json(request)
+        return tensors.question(self._model, conversation, request.image, sampling, request_id)
+
+    async def info(self, ask: Callable[[Any], AsyncGenerator[Any, None]]) -> GeneratorInfo:
+        """Ask the model."""
+        async with aclosing(ask(tensors.info_question(self._model))) as responses:
+            async for response in responses:
+                values = tensors.values_of(response)
+                if values.get("model_info"):
+                    return payloads.info_of(str(values["model_info"][0], "utf-8"))
+        raise InternalError(f"triton: model {self._model!r} does not say what it is")
+
+
+class TritonTextModel:
+    """A :class:`~services.generator.generate.TextModel` whose model runs in Triton.
+
+    One stream per answer: leaving the iteration cancels it, and Triton tells the model.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        model: str,
+        dialect: Dialect,
+        timeout_s: float,
+        refresh_s: float,
+        report: Callable[[bool], None] = lambda reachable: None,
+    ) -> None:
+        """Wrap a channel.
+
+        Args:
+            channel: to Triton.
+            model: its name in Triton's repository.
+            dialect: what it wants to be asked.
+            timeout_s: seconds that one answer may take.
+            refresh_s: seconds after which it is asked anew what it is.
+            report: told whether it can be reached.
+        """
+        self._stub: Stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._name = model
+        self._dialect = dialect
+        self._timeout_s = timeout_s
+        self._reachable = False
+        self._info: GeneratorInfo | None = None
+        self._report = report
+        self.watch = PeerWatch(PEER, channel, self._ask, refresh_s, self._reached, self._greet)
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """The model as Triton last described it.
+
+        Raises:
+            PeerUnavailableError: Triton cannot be reached, or does not have the model.
+        """
+        if self._info is None or not self._reachable:
+            raise PeerUnavailableError(PEER)
+        return self._info
+
+    async def write(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
+        """Write one answer; leaving the iteration stops the model."""
+        message = await self._dialect.question(request, current_request_id())
+        answer = tensors.Answer()
+        with calling(PEER, "generate", None, self._timeout_s, self.watch.doubt, _error) as timeout:
+            async with aclosing(self._stream(message, timeout)) as responses:
+                async for response in responses:
+                    chunk = answer.read(response)
+                    if chunk.text or chunk.logprobs or chunk.finish is not None:
+                        yield chunk
+                    if chunk.finish is not None:
+                        return
+        self.watch.doubt()
+        raise PeerUnavailableError(PEER, "ended the answer early")
+
+    async def _stream(self, message: Any, timeout_s: float) -> AsyncGenerator[Any, None]:
+        message.parameters["timeout"].int64_param = int(timeout_s * 1e6)
+        call = self._stub.ModelStreamInfer(_once(message), timeout=timeout_s, metadata=_METADATA)
+        try:
+            async for response in call:
+                if response.error_message:
+                    raise payloads.error_of(response.error_message, PEER) or InternalError(
+                        f"triton: {response.error_message}"
+                    )
+                yield response.infer_response
+        finally:
+            call.cancel()
+
+    async def _ask(self) -> GeneratorInfo:
+        with calling(PEER, "generate", None, _INFO_TIMEOUT_S, translate=_error) as timeout:
+            ready = await self._stub.ModelReady(
+                service_pb2.ModelReadyRequest(name=self._name), timeout=timeout
+            )
+            if not ready.ready:
+                raise PeerUnavailableError(PEER, f"model {self._name!r} is not ready")
+            return await self._dialect.info(lambda message: self._stream(message, timeout))
+
+    def _reached(self, reachable: bool) -> None:
+        self._reachable = reachable
+        self._report(reachable)
+
+    def _greet(self, info: GeneratorInfo) -> None:
+        self._info = info
+        _LOG.info("triton runs %s %s", info.model, info.version)
+
+
+@asynccontextmanager
+async def open_triton_model(
+    url: str, model: str, dialect: Dialect, timeout_s: float, refresh_s: float, report: Callable[[bool], None]
+) -> AsyncIterator[TritonTextModel]:
+    """Connect to Triton, and keep looking whether it is there; arguments as for :class:`TritonTextModel`.
+
+    Triton need not be there yet.
+    """
+    report(False)
+    channel = grpc.aio.insecure_channel(url, list(_CHANNEL))
+    try:
+        engine = TritonTextModel(channel, model, dialect, timeout_s, refresh_s, report)
+        async with engine.watch.running():
+            yield engine
+    finally:
+        await channel.close(None)
+
+
+async def _once(message: Any) -> AsyncIterator[Any]:
+    yield message
+
+
+def _error(failure: grpc.RpcError, peer: str) -> Text4SegError:
+    return payloads.error_of(failure.details() or "", peer) or wire.error_from_rpc(failure, peer)

@@ -1,0 +1,122 @@
+"""A real Triton server for tests, with models of our own repository; one per session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.triton.serve import MODELS, TritonServer, running
+from services.generator.triton.model import Text4SegDialect, TritonTextModel, open_triton_model
+
+READY_S = 200.0
+"""Seconds that Triton may take to load the models on a busy machine."""
+
+_WAIT_S = 60.0
+
+NANO = "text4seg"
+"""The bundled model, as the repository has it."""
+SLOW = "slow"
+"""The fake, with a pause before each chunk, and room for one call at work and one that waits."""
+
+Parameters = Mapping[str, str]
+
+MODELS_OF_THE_SESSION: Mapping[str, Parameters] = {
+    NANO: {"threads": "1"},
+    SLOW: {"engine": "scripted", "script_delay_s": "0.05", "concurrency": "1", "queue": "1"},
+}
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A running server and its log."""
+
+    server: TritonServer
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return self.server.address
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What the models wrote about the calls that they have answered."""
+        lines = self.log.read_text("utf-8", errors="replace").splitlines()
+        records = [json.loads(line) for line in lines if line.startswith("{")]
+        return [record for record in records if record["message"] == "call"]
+
+    def call(self, request_id: str) -> dict[str, Any]:
+        """The record of one call, as soon as it is there."""
+        end = time.monotonic() + _WAIT_S
+        while time.monotonic() < end:
+            for record in self.calls():
+                if record["request_id"] == request_id:
+                    return record
+            time.sleep(0.02)
+        raise AssertionError(f"no call {request_id}: {self.log.read_text('utf-8', errors='replace')[-2000:]}")
+
+
+def write_repository(folder: Path, models: Mapping[str, Parameters]) -> Path:
+    """Copies of our model, with other names and parameters."""
+    for name, parameters in models.items():
+        shutil.copytree(
+            MODELS / "text4seg",
+            folder / name,
+            ignore=shutil.ignore_patterns("__pycache__"),
+            dirs_exist_ok=True,
+        )
+        config = folder / name / "config.pbtxt"
+        text = config.read_text("utf-8").replace('name: "text4seg"', f'name: "{name}"')
+        if "engine" in parameters:
+            text = text.replace('parameters { key: "engine" value { string_value: "hf" } }', "")
+        text += "".join(
+            f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
+            for key, value in parameters.items()
+        )
+        config.write_text(text, "utf-8")
+    return folder
+
+
+@contextmanager
+def triton_server(folder: Path, models: Mapping[str, Parameters], *, address: str = "") -> Iterator[Triton]:
+    """Run a server; what it needs is written into a folder."""
+    repository = write_repository(folder / "models", models)
+    log = folder / "triton.log"
+    with (
+        log.open("ab") as out,
+        running(
+            repository,
+            tuple(models),
+            address=address,
+            environment={"OMP_NUM_THREADS": "1"},
+            log=out,
+            ready_s=READY_S,
+        ) as server,
+    ):
+        yield Triton(server, log)
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    """The session's server."""
+    with triton_server(tmp_path_factory.mktemp("triton"), MODELS_OF_THE_SESSION) as server:
+        yield server
+
+
+@asynccontextmanager
+async def triton_model(
+    triton: Triton, model: str = NANO, timeout_s: float = _WAIT_S
+) -> AsyncIterator[TritonTextModel]:
+    """The engine ``triton``, once it knows what it talks to."""
+    dialect = Text4SegDialect(model)
+    async with open_triton_model(
+        triton.url, model, dialect, timeout_s, 10.0, lambda reachable: None
+    ) as engine:
+        await engine.watch.get()
+        yield engine
