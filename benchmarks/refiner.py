@@ -127,7 +127,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, floa
     methods: dict[str, Method] = {
         "coarse, nearest": lambda embedding, coarse: upsample(coarse >= 0.5, embedding.image_size),
         "coarse, bilinear": lambda embedding, coarse: upsample_coarse(coarse, embedding.image_size),
-        "grabcut": lambda embedding, coarse: grabcut.decode(embedding, coarse, 0).mask,
+        "grabcut": lambda embedding, coarse: grabcut.decode(embedding, [coarse], 0)[0].mask,
     }
     shape = (arguments.grid, arguments.grid)
     flips = {f"{share:.0%} of border cells wrong": share for share in arguments.flip}

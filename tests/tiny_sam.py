@@ -8,8 +8,14 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 WIDTH = 16
 
 
-def tiny_sam(seed: int = 0, side: int = 1024) -> Sam:
-    """Build one in evaluation mode; equal seeds give equal weights. It leaves torch's generator as it was."""
+def tiny_sam(seed: int = 0, side: int = 1024, width: int = WIDTH) -> Sam:
+    """Build one in evaluation mode; equal seeds give equal weights. It leaves torch's generator as it was.
+
+    Args:
+        seed: Of the weights.
+        side: Of the input, in pixels.
+        width: Channels of the image encoder, by which the published models are told apart.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sam = Sam(
@@ -17,7 +23,7 @@ def tiny_sam(seed: int = 0, side: int = 1024) -> Sam:
                 img_size=side,
                 patch_size=16,
                 depth=1,
-                embed_dim=WIDTH,
+                embed_dim=width,
                 num_heads=2,
                 mlp_ratio=2,
                 out_chans=WIDTH,

@@ -184,7 +184,7 @@ class Refinement:
             info = await self._expected().info()
         except Text4SegError:  # it has just answered: not knowing its version is no reason to fail
             return model
-        return f"{model} {info.version}".strip() if model == info.model else model
+        return f"{model} {info.version_of(model)}".strip()
 
 
 def merge_refined(

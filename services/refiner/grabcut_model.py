@@ -9,6 +9,8 @@ around it. Cutting window by window changes nothing. ``benchmarks/refiner.py`` m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ class GrabCutModel:
 
     name = "grabcut"
     version = f"grabcut-1+opencv-{cv2.__version__}"
+    batch = 1
 
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """Reduce the image to the working size; the content is uint8 CIE L*a*b* [height, width, 3]."""
@@ -54,19 +57,25 @@ class GrabCutModel:
         pixels = np.asarray(cv2.cvtColor(reduced, cv2.COLOR_RGB2LAB), dtype=np.uint8)
         return Embedding((height, width), pixels, pixels.nbytes)
 
-    def decode(self, embedding: Embedding, coarse: NDArray[np.float32], seed: int) -> SharpMask:
-        """Cut the object out; where that cannot work or went wrong, return the interpolated coarse mask."""
-        pixels: NDArray[np.uint8] = embedding.content
-        height, width, _ = pixels.shape
-        guess = upsample_coarse(coarse, (height, width))
-        cut = _cut(pixels, upsample(coarse, (height, width), "bilinear"), guess)
-        if cut is not None:
-            cut = _without_specks(cut, _SPECK_CELLS * height * width / coarse.size)
-            agreement = iou(cut, guess)
-            mask = _enlarge(cut, embedding.image_size)
-            if agreement >= _LEAST_AGREEMENT and mask.any():
-                return SharpMask(mask, agreement)
-        return SharpMask(upsample_coarse(coarse, embedding.image_size), _LEAST_AGREEMENT)
+    def decode(
+        self, embedding: Embedding, coarse: Sequence[NDArray[np.float32]], seed: int
+    ) -> tuple[SharpMask, ...]:
+        """Cut the objects out; where that cannot work or went wrong, return the interpolated coarse mask."""
+        return tuple(_sharpen(embedding, cells) for cells in coarse)
+
+
+def _sharpen(embedding: Embedding, coarse: NDArray[np.float32]) -> SharpMask:
+    pixels: NDArray[np.uint8] = embedding.content
+    height, width, _ = pixels.shape
+    guess = upsample_coarse(coarse, (height, width))
+    cut = _cut(pixels, upsample(coarse, (height, width), "bilinear"), guess)
+    if cut is not None:
+        cut = _without_specks(cut, _SPECK_CELLS * height * width / coarse.size)
+        agreement = iou(cut, guess)
+        mask = _enlarge(cut, embedding.image_size)
+        if agreement >= _LEAST_AGREEMENT and mask.any():
+            return SharpMask(mask, agreement)
+    return SharpMask(upsample_coarse(coarse, embedding.image_size), _LEAST_AGREEMENT)
 
 
 def _cut(

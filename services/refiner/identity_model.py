@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +15,15 @@ class IdentityModel:
 
     name = "identity"
     version = "identity-1"
+    batch = 1
 
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """Keep the image's size, and nothing else of it."""
         height, width, _ = image.shape
         return Embedding((height, width), None, 0)
 
-    def decode(self, embedding: Embedding, coarse: NDArray[np.float32], seed: int) -> SharpMask:
-        """Upsample the mask (:func:`upsample_coarse`)."""
-        return SharpMask(upsample_coarse(coarse, embedding.image_size), 1.0)
+    def decode(
+        self, embedding: Embedding, coarse: Sequence[NDArray[np.float32]], seed: int
+    ) -> tuple[SharpMask, ...]:
+        """Upsample the masks (:func:`upsample_coarse`)."""
+        return tuple(SharpMask(upsample_coarse(cells, embedding.image_size), 1.0) for cells in coarse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -69,18 +69,28 @@ class MaskModel(Protocol):
         """Identifies weights and steps: one version gives one answer to the same question."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """Most masks that one call of ``decode`` is given; no caller who leaves stops a call half-way."""
+        ...
+
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """Encode an image, uint8 RGB [height, width, 3] with at least one pixel; it is left unchanged."""
         ...
 
-    def decode(self, embedding: Embedding, coarse: NDArray[np.float32], seed: int) -> SharpMask:
-        """Sharpen one mask; the same arguments give the same answer.
+    def decode(
+        self, embedding: Embedding, coarse: Sequence[NDArray[np.float32]], seed: int
+    ) -> tuple[SharpMask, ...]:
+        """Sharpen masks, each as if it were alone; the same arguments give the same answer.
 
         Args:
             embedding: what ``embed`` of this model returned.
-            coarse: float32 [rows, cols] over the whole image, 0 to 1: a coarse mask or a map of
-                probabilities, with at least one cell of at least 0.5. It is left unchanged.
-            seed: not negative; of whatever the model draws.
+            coarse: one to ``batch`` arrays, float32 [rows, cols] over the whole image, 0 to 1: coarse masks
+                or maps of probabilities, each with a cell of at least 0.5. They are left unchanged.
+            seed: not negative; of whatever the model draws, for every mask anew.
+
+        Returns:
+            One mask for each, in order.
         """
         ...
 
@@ -151,7 +161,7 @@ class EmbeddingMemory:
 
 
 class Refine:
-    """Queues for the model, encodes the image once and sharpens mask after mask.
+    """Queues for the model, encodes the image once and sharpens its masks, several at once if the model can.
 
     Args:
         models: by name, the default first; at least one.
@@ -182,13 +192,14 @@ class Refine:
     @property
     def info(self) -> RefinerInfo:
         """The loaded models."""
-        return RefinerInfo(self._default, self._models[self._default].version, tuple(self._models))
+        versions = tuple(model.version for model in self._models.values())
+        return RefinerInfo(self._default, versions[0], tuple(self._models), versions)
 
     async def __call__(self, request: RefineRequest) -> RefineAnswer:
         """Return one mask per coarse mask, in order.
 
         An empty coarse mask (no cell of at least 0.5) gives an empty mask, without asking the model. When the
-        caller is cancelled, the mask in the works is the last one.
+        caller is cancelled, the masks in the works are the last ones.
 
         Raises:
             OptionInvalidError: no model of that name is loaded.
@@ -200,13 +211,18 @@ class Refine:
             embedding, embed_s = await self._worker.run(
                 partial(self._timed, partial(self._embed, model, request.image))
             )
-            masks, decode_s = [], 0.0
-            for coarse in request.coarse:
-                mask, seconds = await self._worker.run(
-                    partial(self._timed, partial(_sharpen, model, embedding, coarse, request.seed))
+            found = [index for index, coarse in enumerate(request.coarse) if (coarse >= 0.5).any()]
+            nothing = RefinedMask(np.zeros(embedding.image_size, dtype=np.bool_), 1.0, 1.0)
+            masks, decode_s = [nothing] * len(request.coarse), 0.0
+            for begin in range(0, len(found), model.batch):
+                at = found[begin : begin + model.batch]
+                some = [request.coarse[index] for index in at]
+                sharp, seconds = await self._worker.run(
+                    partial(self._timed, partial(_sharpen, model, embedding, some, request.seed))
                 )
-                masks.append(mask)
                 decode_s += seconds
+                for index, mask in zip(at, sharp, strict=True):
+                    masks[index] = mask
         return RefineAnswer(tuple(masks), model.name, queue_s, embed_s, decode_s)
 
     def _model(self, name: str) -> MaskModel:
@@ -224,10 +240,10 @@ class Refine:
         return result, self._clock() - begin
 
 
-def _sharpen(model: MaskModel, embedding: Embedding, coarse: NDArray[np.float32], seed: int) -> RefinedMask:
-    if not (coarse >= 0.5).any():
-        return RefinedMask(np.zeros(embedding.image_size, dtype=np.bool_), 1.0, 1.0)
-    sharp = model.decode(embedding, coarse, seed)
-    return RefinedMask(
-        sharp.mask, sharp.score, iou(sharp.mask, upsample_coarse(coarse, embedding.image_size))
-    )
+def _sharpen(
+    model: MaskModel, embedding: Embedding, coarse: Sequence[NDArray[np.float32]], seed: int
+) -> list[RefinedMask]:
+    return [
+        RefinedMask(sharp.mask, sharp.score, iou(sharp.mask, upsample_coarse(cells, embedding.image_size)))
+        for sharp, cells in zip(model.decode(embedding, coarse, seed), coarse, strict=True)
+    ]

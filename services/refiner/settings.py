@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.chassis.settings import MEBIBYTE, Address, ServerSettings
 
 ModelKind = Literal["grabcut", "sam", "identity"]
+
+
+def _split(value: object) -> object:
+    """Take ``a,b`` apart, as it comes from the environment and the command line."""
+    parts = [value] if isinstance(value, str) else value
+    if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
+        return [name for part in parts for piece in part.split(",") if (name := piece.strip())]
+    return value
 
 
 class RefinerSettings(ServerSettings):
@@ -21,17 +29,20 @@ class RefinerSettings(ServerSettings):
     address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50053"
     """Where to listen, ``host:port``; port 0 takes any free port."""
     model: ModelKind = "grabcut"
-    """The default model: ``grabcut`` (no weights), ``sam``, or ``identity`` (a fake, for tests only)."""
+    """The default model: ``grabcut`` (no weights), ``sam``, or ``identity`` (a fake, for tests)."""
     extra_models: tuple[ModelKind, ...] = ()
     """Further models that callers may ask for by name."""
-    sam_checkpoint: Path | None = None
-    """File with the published weights of segment-anything, vit_b, vit_l or vit_h. Required for ``sam``."""
+    sam_checkpoints: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Files with the published weights of segment-anything (vit_b, vit_l, vit_h; one of each at most),
+    separated by commas. Required for ``sam``; callers choose by name, the first file is the default."""
+    sam_batch: Annotated[int, Field(ge=1)] = 8
+    """Most masks that go through SAM's mask decoder at once; each takes some 40 MB while it does."""
     sam_mask_prompt: Literal["aligned", "stretched"] = "aligned"
     """How the coarse mask is laid into SAM's prompt: over the object, or stretched to a square."""
     device: str = "cpu"
     """Torch device of ``sam``, for example ``cpu`` or ``cuda:0``."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of torch, for ``sam``; they are those of the whole process. 0 leaves them as they are."""
+    """Threads of torch; they are those of the whole process. 0 leaves them as they are."""
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 16 * MEBIBYTE
     """Memory for encoded images, kept for the next masks of the same image."""
     max_image_bytes: Annotated[int, Field(ge=1)] = 24 * MEBIBYTE
@@ -40,9 +51,9 @@ class RefinerSettings(ServerSettings):
     """Largest image, height times width."""
 
     @model_validator(mode="after")
-    def _check_sam(self) -> Self:
-        if "sam" in self.kinds and self.sam_checkpoint is None:
-            raise ValueError("model sam needs sam_checkpoint")
+    def _check_checkpoints(self) -> Self:
+        if "sam" in self.kinds and not self.sam_checkpoints:
+            raise ValueError("model sam needs sam_checkpoints")
         return self
 
     @property

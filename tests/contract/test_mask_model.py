@@ -6,7 +6,7 @@ import pytest
 from services.refiner.grabcut_model import GrabCutModel
 from services.refiner.identity_model import IdentityModel
 
-SIZES = [(1, 1), (1, 40), (37, 5), (3, 900), (300, 200), (513, 700)]
+SIZES = [(1, 1), (1, 40), (37, 5), (3, 900), (3000, 1), (300, 200), (513, 700)]
 
 
 def make_sam():
@@ -44,6 +44,11 @@ def single_cell():
     return coarse
 
 
+def sharpen(model, embedding, coarse, seed=0):
+    (sharp,) = model.decode(embedding, [coarse], seed)
+    return sharp
+
+
 COARSE = {
     "part": left(),
     "full": np.ones((16, 16), dtype=np.float32),
@@ -71,7 +76,7 @@ def test_an_embedding_knows_the_images_size_and_its_own(model, size):
 @pytest.mark.parametrize("coarse", COARSE.values(), ids=COARSE)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_mask_has_the_images_size_and_is_never_empty(model, size, coarse):
-    sharp = model.decode(model.embed(picture(size)), coarse, 0)
+    sharp = sharpen(model, model.embed(picture(size)), coarse)
     assert sharp.mask.shape == size
     assert sharp.mask.dtype == np.bool_
     assert sharp.mask.any()
@@ -80,19 +85,33 @@ def test_a_mask_has_the_images_size_and_is_never_empty(model, size, coarse):
 
 def test_the_same_question_has_the_same_answer(model):
     image, other = picture((90, 120)), picture((60, 50), seed=3)
-    first = model.decode(model.embed(image), left(), 5)
-    model.decode(model.embed(other), single_cell(), 1)
-    again = model.decode(model.embed(image.copy()), left().copy(), 5)
+    first = sharpen(model, model.embed(image), left(), 5)
+    sharpen(model, model.embed(other), single_cell(), 1)
+    again = sharpen(model, model.embed(image.copy()), left().copy(), 5)
     np.testing.assert_array_equal(first.mask, again.mask)
     assert first.score == again.score
 
 
 def test_one_embedding_serves_masks_in_any_order(model):
     embedding = model.embed(picture((90, 120)))
-    forward = [model.decode(embedding, coarse, 2) for coarse in COARSE.values()]
-    backward = [model.decode(embedding, coarse, 2) for coarse in reversed(COARSE.values())]
+    forward = [sharpen(model, embedding, coarse, 2) for coarse in COARSE.values()]
+    backward = [sharpen(model, embedding, coarse, 2) for coarse in reversed(COARSE.values())]
     for one, other in zip(forward, reversed(backward), strict=True):
         np.testing.assert_array_equal(one.mask, other.mask)
+
+
+@pytest.mark.parametrize("size", [(90, 120), (120, 90)])
+def test_masks_sharpened_together_are_as_if_each_were_alone(model, size):
+    embedding = model.embed(picture(size))
+    coarse = [*COARSE.values(), left(part=2)]
+    assert model.batch >= 1
+    together = model.decode(embedding, coarse, 3)
+    assert len(together) == len(coarse)
+    for cells, one in zip(coarse, together, strict=True):
+        alone = sharpen(model, embedding, cells, 3)
+        # Sums of floats come out a little differently for several masks at once.
+        assert (one.mask != alone.mask).mean() < 1e-3
+        assert one.score == pytest.approx(alone.score, abs=1e-4)
 
 
 def test_arguments_are_left_as_they_were(model):
@@ -100,12 +119,12 @@ def test_arguments_are_left_as_they_were(model):
     image.setflags(write=False)
     coarse.setflags(write=False)
     before = image.copy()
-    model.decode(model.embed(image), coarse, 0)
+    sharpen(model, model.embed(image), coarse)
     np.testing.assert_array_equal(image, before)
 
 
 def test_an_image_need_not_be_contiguous(model):
     image = picture((90, 120))
-    turned = model.decode(model.embed(image[:, ::-1]), left()[:, ::-1], 0)
-    copied = model.decode(model.embed(image[:, ::-1].copy()), left()[:, ::-1].copy(), 0)
+    turned = sharpen(model, model.embed(image[:, ::-1]), left()[:, ::-1])
+    copied = sharpen(model, model.embed(image[:, ::-1].copy()), left()[:, ::-1].copy())
     np.testing.assert_array_equal(turned.mask, copied.mask)

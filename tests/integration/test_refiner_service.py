@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -185,13 +186,19 @@ async def retried(stub):
 
 async def test_a_missing_checkpoint_stops_the_start(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
-        async with serving(model="sam", sam_checkpoint=tmp_path / "sam_vit_b.pth"):
+        async with serving(model="sam", sam_checkpoints=(tmp_path / "sam_vit_b.pth",)):
             pass
 
 
-def test_sam_without_a_checkpoint_is_a_mistake_in_the_settings():
-    with pytest.raises(ValidationError, match="sam_checkpoint"):
-        RefinerSettings(extra_models=("sam",))
+@pytest.mark.parametrize(("kind", "setting"), [("sam", "sam_checkpoints")])
+def test_a_model_without_its_checkpoint_is_a_mistake_in_the_settings(kind, setting):
+    with pytest.raises(ValidationError, match=setting):
+        RefinerSettings(extra_models=(kind,))
+
+
+def test_checkpoints_are_separated_by_commas(monkeypatch):
+    monkeypatch.setenv("T4S_REFINER_SAM_CHECKPOINTS", "/sams/b.pth, /sams/h.pth")
+    assert RefinerSettings().sam_checkpoints == (Path("/sams/b.pth"), Path("/sams/h.pth"))
 
 
 def run_refiner(*arguments, **environment):
@@ -207,7 +214,7 @@ def run_refiner(*arguments, **environment):
 def test_the_process_ends_with_one_clear_line_when_the_checkpoint_is_damaged(tmp_path):
     path = tmp_path / "sam_vit_b.pth"
     path.write_bytes(b"half a download")
-    with run_refiner(T4S_REFINER_MODEL="sam", T4S_REFINER_SAM_CHECKPOINT=str(path)) as process:
+    with run_refiner(T4S_REFINER_MODEL="sam", T4S_REFINER_SAM_CHECKPOINTS=str(path)) as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = [line for line in errors.splitlines() if "cannot start" in line]

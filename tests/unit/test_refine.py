@@ -21,12 +21,15 @@ HEIGHT, WIDTH = 24, 40
 
 
 class RecordingModel(IdentityModel):
-    """Counts what is asked of it, keeps 100 bytes per image, and returns the upper half of the mask."""
+    """Counts what is asked of it, keeps 100 bytes per image, and returns the upper half of each mask."""
 
-    def __init__(self, name="recording"):
+    def __init__(self, name="recording", batch=1):
         self.name = name
+        self.version = f"{name}-5"
+        self.batch = batch
         self.embedded = []
         self.seeds = []
+        self.batches = []
 
     def embed(self, image):
         self.embedded.append(image)
@@ -34,10 +37,15 @@ class RecordingModel(IdentityModel):
 
     def decode(self, embedding, coarse, seed):
         self.seeds.append(seed)
-        mask = upsample_coarse(coarse, embedding.image_size)
-        rows = np.flatnonzero(mask.any(axis=1))
-        mask[rows[rows.size // 2] :] = False
-        return SharpMask(mask, 0.25)
+        self.batches.append(len(coarse))
+        return tuple(SharpMask(upper_half(cells, embedding.image_size), 0.25) for cells in coarse)
+
+
+def upper_half(coarse, size):
+    mask = upsample_coarse(coarse, size)
+    rows = np.flatnonzero(mask.any(axis=1))
+    mask[rows[rows.size // 2] :] = False
+    return mask
 
 
 def read(data):
@@ -78,6 +86,18 @@ async def test_masks_come_back_in_order_with_their_agreement():
     assert not second.mask[: HEIGHT // 2 - 1].any()
     assert first.score == 0.25
     assert first.agreement == pytest.approx(0.5, abs=0.1)
+
+
+async def test_a_model_gets_as_many_masks_at_once_as_it_takes_and_no_empty_one():
+    empty = np.zeros((8, 10), dtype=np.float32)
+    coarse = (box(0), empty, box(1), box(2), empty, box(3), box(4))
+    one_by_one, batched = RecordingModel(), RecordingModel("batched", batch=3)
+    async with use_case(one_by_one, batched) as refine:
+        expected = await refine(RefineRequest(b"a", coarse))
+        answer = await refine(RefineRequest(b"a", coarse, model="batched"))
+    assert one_by_one.batches == [1] * 5
+    assert batched.batches == [3, 2]
+    assert answer.masks == expected.masks
 
 
 async def test_an_image_is_encoded_once_however_many_masks_and_calls_there_are():
@@ -129,6 +149,9 @@ async def test_info_names_the_default_first():
     async with use_case(RecordingModel(), IdentityModel()) as refine:
         assert refine.info.model == "recording"
         assert refine.info.models == ("recording", "identity")
+        assert refine.info.versions == ("recording-5", "identity-1")
+        assert refine.info.version == refine.info.version_of("recording") == "recording-5"
+        assert refine.info.version_of("identity") == "identity-1"
 
 
 async def test_the_stages_are_timed_by_the_clock():

@@ -34,7 +34,7 @@ def scene(size, seed=0, noise=25):
 
 
 def sharpen(image, coarse):
-    return MODEL.decode(MODEL.embed(image), coarse.astype(np.float32), 0)
+    return MODEL.decode(MODEL.embed(image), [coarse.astype(np.float32)], 0)[0]
 
 
 def turned_over(grid, share, rng):
@@ -120,7 +120,7 @@ def test_the_seed_makes_no_difference():
     image, truth = scene((96, 128))
     embedding, coarse = MODEL.embed(image), to_grid(truth, (16, 16)).astype(np.float32)
     np.testing.assert_array_equal(
-        MODEL.decode(embedding, coarse, 0).mask, MODEL.decode(embedding, coarse, 9).mask
+        MODEL.decode(embedding, [coarse], 0)[0].mask, MODEL.decode(embedding, [coarse], 9)[0].mask
     )
 
 

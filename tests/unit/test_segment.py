@@ -18,6 +18,7 @@ from services.orchestrator.result_cache import ResultCache
 from services.orchestrator.segment import Segmenter
 from tests.orchestrator_fakes import (
     FOREVER,
+    REFINER,
     SHAPE,
     SIZE,
     FakeGenerator,
@@ -263,6 +264,12 @@ async def test_refined_masks_take_the_place_of_coarse_ones() -> None:
     (refine,) = refiner.requests
     assert (refine.image, refine.seed, refine.model) == (b"image", 5, "other")
     assert_same(refine.coarse[0], (cells(CAT) == 1).astype(np.float32))
+
+
+async def test_another_refiner_is_named_with_its_own_version() -> None:
+    refiner = FakeRefiner(description=replace(REFINER, versions=("7", "3")))
+    asked = phrases("cat", options=replace(REQUIRED, refiner_model="other"))
+    assert (await segmenter(refiner=refiner).answer(asked, FOREVER)).versions.refiner == "other 3"
 
 
 async def test_the_default_refiner_is_named_with_its_version() -> None:
@@ -657,6 +664,8 @@ async def test_another_query_image_or_model_is_answered_anew() -> None:
     assert (await use_case.answer(others[0], FOREVER)).cache is CacheOutcome.MISS
     assert refiner.description is not None
     refiner.description = replace(refiner.description, version="8")
+    assert (await use_case.answer(others[0], FOREVER)).cache is CacheOutcome.MISS
+    refiner.description = replace(refiner.description, versions=("8", "2"))  # of the model "other"
     assert (await use_case.answer(others[0], FOREVER)).cache is CacheOutcome.MISS
     assert (await use_case.answer(others[0], FOREVER)).cache is CacheOutcome.HIT
 

@@ -401,7 +401,7 @@ def test_refine_answers_survive(answer: RefineAnswer) -> None:
 def test_infos_survive() -> None:
     generator = GeneratorInfo("nano", "abc", "hf", (16, 24), Codec.IRLE, "1", 900, Calibration(1.5, -0.25))
     assert wire.generator_info_from_proto(through(wire.generator_info_to_proto(generator))) == generator
-    refiner = RefinerInfo("grabcut", "1", ("grabcut", "identity"))
+    refiner = RefinerInfo("grabcut", "1", ("grabcut", "identity"), ("1", "2"))
     assert wire.refiner_info_from_proto(through(wire.refiner_info_to_proto(refiner))) == refiner
     model = ModelInfo(
         generator=GeneratorSummary("nano", "hf", (16, 24), Codec.RRLE),

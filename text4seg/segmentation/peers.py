@@ -150,8 +150,22 @@ class RefineAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RefinerInfo:
-    """The loaded refiner models: the default's name and version, and all names, the default first."""
+    """The loaded refiner models.
+
+    Attributes:
+        model: the default's name.
+        version: the default's: identifies weights and steps.
+        models: all names, the default first.
+        versions: of all models, in the same order; empty where the refiner does not tell them.
+    """
 
     model: str
     version: str
     models: tuple[str, ...]
+    versions: tuple[str, ...] = ()
+
+    def version_of(self, model: str) -> str:
+        """Return the version of a loaded model, by name; empty where it is not known."""
+        if model == self.model:
+            return self.version
+        return dict(zip(self.models, self.versions, strict=False)).get(model, "")

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from text4seg.v1 import mask_pb2 as text4seg_dot_v1_dot_mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!text4seg/v1/refiner_service.proto\x12\x0btext4seg.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16text4seg/v1/mask.proto\"b\n\rRefineRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12%\n\x06\x63oarse\x18\x02 \x03(\x0b\x32\x15.text4seg.v1.GridMask\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\r\n\x05model\x18\x04 \x01(\t\"O\n\x0bRefinedMask\x12\x1e\n\x04mask\x18\x01 \x01(\x0b\x32\x10.text4seg.v1.Rle\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\tagreement\x18\x03 \x01(\x02\"\xd6\x01\n\x0eRefineResponse\x12\'\n\x05masks\x18\x01 \x03(\x0b\x32\x18.text4seg.v1.RefinedMask\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\nqueue_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nembed_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x64\x65\x63ode_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x17\n\x15GetRefinerInfoRequest\"H\n\x16GetRefinerInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06models\x18\x03 \x03(\t2\xae\x01\n\x0eRefinerService\x12\x41\n\x06Refine\x12\x1a.text4seg.v1.RefineRequest\x1a\x1b.text4seg.v1.RefineResponse\x12Y\n\x0eGetRefinerInfo\x12\".text4seg.v1.GetRefinerInfoRequest\x1a#.text4seg.v1.GetRefinerInfoResponseBLZJgithub.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1;text4segv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!text4seg/v1/refiner_service.proto\x12\x0btext4seg.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16text4seg/v1/mask.proto\"b\n\rRefineRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12%\n\x06\x63oarse\x18\x02 \x03(\x0b\x32\x15.text4seg.v1.GridMask\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\r\n\x05model\x18\x04 \x01(\t\"O\n\x0bRefinedMask\x12\x1e\n\x04mask\x18\x01 \x01(\x0b\x32\x10.text4seg.v1.Rle\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\tagreement\x18\x03 \x01(\x02\"\xd6\x01\n\x0eRefineResponse\x12\'\n\x05masks\x18\x01 \x03(\x0b\x32\x18.text4seg.v1.RefinedMask\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\nqueue_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nembed_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x64\x65\x63ode_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x17\n\x15GetRefinerInfoRequest\"Z\n\x16GetRefinerInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x10\n\x08versions\x18\x04 \x03(\t2\xae\x01\n\x0eRefinerService\x12\x41\n\x06Refine\x12\x1a.text4seg.v1.RefineRequest\x1a\x1b.text4seg.v1.RefineResponse\x12Y\n\x0eGetRefinerInfo\x12\".text4seg.v1.GetRefinerInfoRequest\x1a#.text4seg.v1.GetRefinerInfoResponseBLZJgithub.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1;text4segv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETREFINERINFOREQUEST']._serialized_start=504
   _globals['_GETREFINERINFOREQUEST']._serialized_end=527
   _globals['_GETREFINERINFORESPONSE']._serialized_start=529
-  _globals['_GETREFINERINFORESPONSE']._serialized_end=601
-  _globals['_REFINERSERVICE']._serialized_start=604
-  _globals['_REFINERSERVICE']._serialized_end=778
+  _globals['_GETREFINERINFORESPONSE']._serialized_end=619
+  _globals['_REFINERSERVICE']._serialized_start=622
+  _globals['_REFINERSERVICE']._serialized_end=796
 # @@protoc_insertion_point(module_scope)

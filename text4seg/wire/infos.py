@@ -110,9 +110,11 @@ def generator_info_from_proto(message: generator_pb2.GetGeneratorInfoResponse) -
 
 def refiner_info_to_proto(info: RefinerInfo) -> refiner_pb2.GetRefinerInfoResponse:
     """Write the answer of GetRefinerInfo."""
-    return refiner_pb2.GetRefinerInfoResponse(model=info.model, version=info.version, models=info.models)
+    return refiner_pb2.GetRefinerInfoResponse(
+        model=info.model, version=info.version, models=info.models, versions=info.versions
+    )
 
 
 def refiner_info_from_proto(message: refiner_pb2.GetRefinerInfoResponse) -> RefinerInfo:
     """Read the answer of GetRefinerInfo."""
-    return RefinerInfo(message.model, message.version, tuple(message.models))
+    return RefinerInfo(message.model, message.version, tuple(message.models), tuple(message.versions))
