@@ -10,6 +10,22 @@ from typing import Protocol, Self
 
 from text4seg.errors import DeadlineExceededError
 
+_FINEST_S = 0.001
+
+
+def wire_rounding_s(remaining_s: float) -> float:
+    """Return how much later than at the caller a deadline may pass here, in seconds.
+
+    gRPC's C core, and with it every Python caller, rounds what it sends up to three digits: 60.02 s to 60.1 s
+    (``Timeout`` in grpc's timeout_encoding.cc), so the caller's own timer fires first.
+
+    Args:
+        remaining_s: time left by what was received, in seconds.
+    """
+    if remaining_s < _FINEST_S * 1000:
+        return _FINEST_S
+    return float(10.0 ** (math.floor(math.log10(remaining_s)) - 2))
+
 
 class _TimedContext(Protocol):
     def time_remaining(self) -> float | None: ...
@@ -35,11 +51,14 @@ class Deadline:
 
         Args:
             context: the servicer context of the call.
-            margin_s: seconds kept back, so that our error reaches the caller before its own timer fires.
+            margin_s: seconds kept back besides gRPC's rounding, so that our error reaches the caller before
+                its own timer fires.
             clock: the monotonic clock.
         """
         remaining = context.time_remaining()
-        return cls(math.inf if remaining is None else clock() + remaining - margin_s, clock)
+        if remaining is None:
+            return cls(math.inf, clock)
+        return cls(clock() + remaining - wire_rounding_s(remaining) - margin_s, clock)
 
     @classmethod
     def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Self:
