@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from services.chassis.admission import Gate
 from services.chassis.health import Health
-from services.chassis.logs import begin_request, configure_logs
+from services.chassis.logs import begin_request
 from services.generator.engines import open_model
 from services.generator.generate import Generate
 from services.generator.settings import GeneratorSettings
@@ -119,7 +119,6 @@ class GeneratorHost:
     def __init__(self, settings: GeneratorSettings) -> None:
         if settings.engine == "triton":
             raise ValueError("a model inside Triton cannot use the engine triton: set its parameter engine")
-        configure_logs("triton", settings.log_level)
         self._settings = settings
         self._limits = settings.request_limits()
         self._resources = AsyncExitStack()
@@ -233,6 +232,8 @@ class GeneratorHost:
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_S)
+        if not self._loop.is_running():
+            self._loop.close()
 
 
 def _outputs(call: Call, chunk: TextChunk, progress: _Progress) -> Outputs:

@@ -11,6 +11,7 @@ for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
 
 import triton_python_backend_utils as pb_utils  # noqa: E402 - found on the path from here on
 
+from services.chassis.logs import configure_logs  # noqa: E402
 from services.generator.settings import GeneratorSettings  # noqa: E402
 from services.generator.triton.host import Call, GeneratorHost  # noqa: E402
 
@@ -61,7 +62,9 @@ class TritonPythonModel:
         chosen = {name: value["string_value"] for name, value in parameters.items() if name.islower()}
         if args["model_instance_kind"] == "GPU":
             chosen.setdefault("device", f"cuda:{args['model_instance_device_id']}")
-        self._host = GeneratorHost(GeneratorSettings(**{"engine": "hf", **chosen}))
+        settings = GeneratorSettings(**{"engine": "hf", **chosen})
+        configure_logs("triton", settings.log_level)
+        self._host = GeneratorHost(settings)
 
     def execute(self, requests):
         """Hand the requests over; the answers come later."""
