@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -38,7 +39,9 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Stream the assistant's next turn."""
         deadline = Deadline.from_context(context)
-        async with aclosing(self._generate(generate_request_from_proto(request, self._limits))) as chunks:
+        asked = generate_request_from_proto(request, self._limits)
+        asked = replace(asked, expires_at=deadline.expires_at)
+        async with aclosing(self._generate(asked)) as chunks:
             while True:
                 left = deadline.remaining_s()
                 try:

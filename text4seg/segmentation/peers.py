@@ -1,5 +1,6 @@
 """What the orchestrator and the two model services tell each other."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ class GenerateRequest:
         constraint: None for free text.
         max_tokens: None: the model's own limit.
         logprobs: whether to return the log-probabilities of the tokens.
+        expires_at: moment on this process's monotonic clock, in seconds, after which nobody waits any more.
+            It does not travel: calls carry deadlines of their own.
     """
 
     image: bytes
@@ -36,6 +39,7 @@ class GenerateRequest:
     constraint: DescriptorConstraint | None = None
     max_tokens: int | None = None
     logprobs: bool = False
+    expires_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from services.chassis.deadline import Deadline
 from services.chassis.logs import current_request_id
 from services.chassis.peer_call import calling
 from services.chassis.peer_watch import PeerWatch
@@ -127,7 +128,8 @@ class TritonTextModel:
         """Write one answer; leaving the iteration stops the model."""
         message = await self._dialect.question(request, current_request_id())
         answer = tensors.Answer()
-        with calling(PEER, "generate", None, self._timeout_s, self.watch.doubt, _error) as timeout:
+        left = Deadline(request.expires_at).timeout_for_peer("generate")
+        with calling(PEER, "generate", left, self._timeout_s, self.watch.doubt, _error) as timeout:
             async with aclosing(self._stream(message, timeout)) as responses:
                 async for response in responses:
                     chunk = answer.read(response)
