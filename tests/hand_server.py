@@ -64,6 +64,8 @@ COLOURS = ("red", "green", "blue")
 VERSIONS = Versions(model="hand 1", codec="r-rle 1", templates="1", refiner="none 1", server="0")
 LIMITS = Limits()
 SHAPE = (16, 16)
+STOP_S = 60.0
+"""Longest time until the calls in flight have ended."""
 
 
 @dataclass
@@ -291,7 +293,7 @@ def serving(
     try:
         yield f"{'localhost' if credentials else '127.0.0.1'}:{port}"
     finally:
-        server.stop(None).wait()
+        assert server.stop(None).wait(STOP_S)
 
 
 def picture(height: int = 60, width: int = 80) -> NDArray[np.uint8]:

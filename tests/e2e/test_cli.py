@@ -41,9 +41,18 @@ def _start(
 
 
 def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    process = _start(*arguments)
-    out, err = process.communicate(timeout=120)
+    with _start(*arguments) as process:
+        out, err = _end(process)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """Wait for the end of a process, but not for ever; returns what it wrote."""
+    try:
+        return process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +67,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield where
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+            try:
+                code = process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert code == 0
 
 
 @pytest.fixture
@@ -148,14 +162,12 @@ def test_serve_does_not_share_an_address(address: str) -> None:
 
 
 def test_serve_says_why_it_cannot_start(tmp_path: Path) -> None:
-    process = _start(
-        "serve",
-        "--address",
-        free_address(),
-        T4S_GENERATOR_ENGINE="hf",
-        T4S_GENERATOR_CHECKPOINT=str(tmp_path / "nothing here"),
-    )
-    out, err = process.communicate(timeout=120)
+    settings = {
+        "T4S_GENERATOR_ENGINE": "hf",
+        "T4S_GENERATOR_CHECKPOINT": str(tmp_path / "nothing here"),
+    }
+    with _start("serve", "--address", free_address(), **settings) as process:
+        out, err = _end(process)
     assert process.returncode == 1
     assert "nothing here" in err
     assert "ended at start" in err

@@ -64,7 +64,8 @@ class Process:
             )
 
     def logs(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.read_text().splitlines()]
+        """The records so far; a line that is still being written is left out."""
+        return [json.loads(line) for line in self.out.read_text().split("\n")[:-1]]
 
     def wait(self) -> int:
         return self._popen.wait(START_S)
@@ -84,8 +85,7 @@ class Process:
         """The address that a service of this process has bound."""
 
         def bound() -> str | None:
-            lines = self.out.read_text().split("\n")[:-1]
-            found = [record for record in map(json.loads, lines) if record.get("message") == "listening"]
+            found = [record for record in self.logs() if record.get("message") == "listening"]
             return next((record["address"] for record in found if record["name"] == name), None)
 
         return str(until(bound, self))

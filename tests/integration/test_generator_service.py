@@ -125,7 +125,7 @@ async def test_bad_request_is_refused_by_name(engine, fields, error, field):
 
 
 async def test_full_queue_says_when_to_come_back():
-    async with serving(engine="scripted", queue=0, script_delay_s=0.02) as stub:
+    async with serving(engine="scripted", queue=0, script_delay_s=0.1) as stub:
         first = stub.Generate(ask())
         await first.read()
         with pytest.raises(grpc.aio.AioRpcError) as caught:

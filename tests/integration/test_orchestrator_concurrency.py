@@ -136,7 +136,7 @@ async def call_of(suite: Suite, asked: pb.SegmentRequest) -> pb.SegmentResponse:
 
 async def test_more_than_the_queue_holds_is_refused_with_a_hint() -> None:
     settings = {"concurrency": 1, "queue": 1}
-    async with serving(orchestrator=settings, generator={"script_delay_s": 0.02}) as suite:
+    async with serving(orchestrator=settings, generator={"script_delay_s": 0.05}) as suite:
         asked = [wire.segment_request_to_proto(request(f"thing {number}")) for number in range(6)]
         results = await asyncio.gather(*(suite.stub.Segment(one) for one in asked), return_exceptions=True)
     failures = [wire.error_from_rpc(one) for one in results if isinstance(one, grpc.RpcError)]
