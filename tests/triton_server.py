@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.triton.serve import MODELS, TritonServer, running
-from services.generator.triton.model import Text4SegDialect, TritonTextModel, open_triton_model
+from services.chassis.image_file import ImageLimits, read_image
+from services.generator.triton.model import TritonTextModel, open_triton_model
+from tests.fake_vllm import write_fake_vllm
 
 READY_S = 200.0
 """Seconds that Triton may take to load the models on a busy machine."""
@@ -25,6 +28,9 @@ NANO = "text4seg"
 """The bundled model, as the repository has it."""
 SLOW = "slow"
 """The fake, with a pause before each chunk, and room for one call at work and one that waits."""
+
+FAKE_VLLM = "fake-vllm"
+"""The fake of vLLM's backend."""
 
 Parameters = Mapping[str, str]
 
@@ -84,15 +90,17 @@ def write_repository(folder: Path, models: Mapping[str, Parameters]) -> Path:
 
 
 @contextmanager
-def triton_server(folder: Path, models: Mapping[str, Parameters], *, address: str = "") -> Iterator[Triton]:
-    """Run a server; what it needs is written into a folder."""
+def triton_server(
+    folder: Path, models: Mapping[str, Parameters], *, address: str = "", more: Sequence[str] = ()
+) -> Iterator[Triton]:
+    """Run a server with models of ours, and more that are in the folder's repository already."""
     repository = write_repository(folder / "models", models)
     log = folder / "triton.log"
     with (
         log.open("ab") as out,
         running(
             repository,
-            tuple(models),
+            (*models, *more),
             address=address,
             environment={"OMP_NUM_THREADS": "1"},
             log=out,
@@ -105,7 +113,9 @@ def triton_server(folder: Path, models: Mapping[str, Parameters], *, address: st
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     """The session's server."""
-    with triton_server(tmp_path_factory.mktemp("triton"), MODELS_OF_THE_SESSION) as server:
+    folder = tmp_path_factory.mktemp("triton")
+    write_fake_vllm(folder / "models", FAKE_VLLM)
+    with triton_server(folder, MODELS_OF_THE_SESSION, more=[FAKE_VLLM]) as server:
         yield server
 
 
@@ -114,9 +124,7 @@ async def triton_model(
     triton: Triton, model: str = NANO, timeout_s: float = _WAIT_S
 ) -> AsyncIterator[TritonTextModel]:
     """The engine ``triton``, once it knows what it talks to."""
-    dialect = Text4SegDialect(model)
-    async with open_triton_model(
-        triton.url, model, dialect, timeout_s, 10.0, lambda reachable: None
-    ) as engine:
+    reader = partial(read_image, limits=ImageLimits(), field="image")
+    async with open_triton_model(triton.url, model, reader, timeout_s, refresh_s=10.0) as engine:
         await engine.watch.get()
         yield engine

@@ -40,19 +40,19 @@ async def open_model(settings: GeneratorSettings, resources: AsyncExitStack, hea
             thread = await resources.enter_async_context(ModelThread("generator-model"))
             return await thread.run(partial(_load_hf, settings, reader, thread))
         case "triton":
-            return await resources.enter_async_context(_triton_model(settings, health))
+            return await resources.enter_async_context(_triton_model(settings, reader, health))
 
 
 def _triton_model(
-    settings: GeneratorSettings, health: Health
+    settings: GeneratorSettings, read_image: ImageReader, health: Health
 ) -> AbstractAsyncContextManager[TritonTextModel]:
     # Imported here: Triton's client is part of the extra `triton` only.
-    from services.generator.triton.model import PEER, Text4SegDialect, open_triton_model
+    from services.generator.triton.model import PEER, open_triton_model
 
     return open_triton_model(
         settings.triton_url,
         settings.triton_model,
-        Text4SegDialect(settings.triton_model),
+        read_image,
         settings.triton_timeout_s,
         settings.triton_refresh_s,
         partial(health.report, PEER),

@@ -14,7 +14,8 @@ from services.chassis.deadline import Deadline
 from services.chassis.logs import current_request_id
 from services.chassis.peer_call import calling
 from services.chassis.peer_watch import PeerWatch
-from services.generator.triton import payloads, tensors
+from services.generator.images import ImageReader
+from services.generator.triton import payloads, tensors, vllm
 from text4seg import wire
 from text4seg.errors import InternalError, PeerUnavailableError, Text4SegError
 from text4seg.segmentation import GenerateRequest, GeneratorInfo, TextChunk
@@ -44,6 +45,9 @@ Stub = Any
 class Dialect(Protocol):
     """What a model behind Triton wants to be asked."""
 
+    lead: str
+    """What the model writes before every answer and is no part of it."""
+
     async def question(self, request: GenerateRequest, request_id: str) -> Any:
         """Return the ``ModelInferRequest`` for a request."""
         ...
@@ -59,6 +63,8 @@ class Text4SegDialect:
     Args:
         model: its name in Triton's repository.
     """
+
+    lead = ""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -89,7 +95,7 @@ class TritonTextModel:
         self,
         channel: grpc.aio.Channel,
         model: str,
-        dialect: Dialect,
+        read_image: ImageReader,
         timeout_s: float,
         refresh_s: float,
         report: Callable[[bool], None] = lambda reachable: None,
@@ -99,14 +105,15 @@ class TritonTextModel:
         Args:
             channel: to Triton.
             model: its name in Triton's repository.
-            dialect: what it wants to be asked.
+            read_image: decodes image files, for models that take no file as it is.
             timeout_s: seconds that one answer may take.
             refresh_s: seconds after which it is asked anew what it is.
             report: told whether it can be reached.
         """
         self._stub: Stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         self._name = model
-        self._dialect = dialect
+        self._read_image = read_image
+        self._dialect: Dialect | None = None
         self._timeout_s = timeout_s
         self._reachable = False
         self._info: GeneratorInfo | None = None
@@ -126,8 +133,12 @@ class TritonTextModel:
 
     async def write(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
         """Write one answer; leaving the iteration stops the model."""
-        message = await self._dialect.question(request, current_request_id())
-        answer = tensors.Answer()
+        if self._dialect is None:
+            await self.watch.get()
+        dialect = self._dialect
+        assert dialect is not None  # known since Triton answered for the first time
+        message = await dialect.question(request, current_request_id())
+        answer = tensors.Answer(dialect.lead)
         left = Deadline(request.expires_at).timeout_for_peer("generate")
         with calling(PEER, "generate", left, self._timeout_s, self.watch.doubt, _error) as timeout:
             async with aclosing(self._stream(message, timeout)) as responses:
@@ -160,7 +171,16 @@ class TritonTextModel:
             )
             if not ready.ready:
                 raise PeerUnavailableError(PEER, f"model {self._name!r} is not ready")
-            return await self._dialect.info(lambda message: self._stream(message, timeout))
+            config = (
+                await self._stub.ModelConfig(service_pb2.ModelConfigRequest(name=self._name), timeout=timeout)
+            ).config
+            dialect: Dialect = Text4SegDialect(self._name)
+            if vllm.PARAMETER in config.parameters:
+                parameter = config.parameters[vllm.PARAMETER].string_value
+                dialect = vllm.VllmDialect(vllm.read_model(self._name, parameter), self._read_image)
+            info = await dialect.info(lambda message: self._stream(message, timeout))
+            self._dialect = dialect
+            return info
 
     def _reached(self, reachable: bool) -> None:
         self._reachable = reachable
@@ -173,7 +193,12 @@ class TritonTextModel:
 
 @asynccontextmanager
 async def open_triton_model(
-    url: str, model: str, dialect: Dialect, timeout_s: float, refresh_s: float, report: Callable[[bool], None]
+    url: str,
+    model: str,
+    read_image: ImageReader,
+    timeout_s: float,
+    refresh_s: float,
+    report: Callable[[bool], None] = lambda reachable: None,
 ) -> AsyncIterator[TritonTextModel]:
     """Connect to Triton, and keep looking whether it is there; arguments as for :class:`TritonTextModel`.
 
@@ -182,7 +207,7 @@ async def open_triton_model(
     report(False)
     channel = grpc.aio.insecure_channel(url, list(_CHANNEL))
     try:
-        engine = TritonTextModel(channel, model, dialect, timeout_s, refresh_s, report)
+        engine = TritonTextModel(channel, model, read_image, timeout_s, refresh_s, report)
         async with engine.watch.running():
             yield engine
     finally:

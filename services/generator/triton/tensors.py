@@ -9,12 +9,14 @@ import base64
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tritonclient.grpc import service_pb2
 
 from services.generator.triton import payloads
 from text4seg.errors import InternalError
+from text4seg.scores import TokenLogprob
 from text4seg.segmentation import FinishReason, GenerateFinish, TextChunk
 
 _FINISH_REASONS = {reason.value: reason for reason in FinishReason}
@@ -70,14 +72,18 @@ class Answer:
     """Makes text chunks of the responses to one question.
 
     Args:
+        lead: characters that the model puts before every answer and that are no part of it; hidden when they
+            come first.
         clock: monotonic, in seconds; for models that do not tell how long they took.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lead: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self._lead = lead
         self._clock = clock
         self._begun = clock()
         self._first: float | None = None
         self._characters = 0
+        self._hidden = 0
         self._tokens = 0
 
     def read(self, response: Any) -> TextChunk:
@@ -91,12 +97,18 @@ class Answer:
         begin = self._characters
         self._characters += len(text)
         logprobs = payloads.logprobs_of(_text(values, "logprobs", "[]"), begin, self._characters)
+        if begin == 0 and self._lead and text.startswith(self._lead):
+            self._hidden = len(self._lead)
+            text = text[self._hidden :]
         self._tokens += sum(values.get("num_output_tokens", ()))
         if self._first is None:
             self._first = self._clock()
         reason = _text(values, "finish_reason", payloads.NO_FINISH)
         finish = None if reason == payloads.NO_FINISH else self._finish(reason, values)
-        return TextChunk(text, logprobs, finish)
+        return TextChunk(text, tuple(map(self._shown, logprobs)), finish)
+
+    def _shown(self, token: TokenLogprob) -> TokenLogprob:
+        return replace(token, begin=max(0, token.begin - self._hidden), end=max(0, token.end - self._hidden))
 
     def _finish(self, reason: str, values: Mapping[str, list[Any]]) -> GenerateFinish:
         if "usage" in values:
