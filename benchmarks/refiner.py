@@ -3,10 +3,14 @@
 Every category of a COCO-layout data set gives one mask per image: the union of its instances. It is shrunk
 to a descriptor grid by area, a share of the cells along its border is turned over at random (a model's grids
 have errors), and each method makes a full-size mask of what is left. The last input is not a mask but the
-share of each cell that is covered. Constants of the refiner were chosen on images of even id
-(``--half tune``); the figures to quote are those of odd ids (``--half report``, the default).
+share of each cell that is covered.
+
+GrabCut's constants were chosen on images of even id (``--half tune``); the figures to quote for it are those
+of odd ids (``--half report``, the default). The light refiner is trained on four photographs in five:
+``--half held-out`` are the others, and the ones on which to compare the two.
 
     python -m benchmarks.refiner --data DIR     # DIR holds instances.json and images/
+    python -m benchmarks.refiner --data DIR --half held-out --light build/light/model.safetensors
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +28,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from services.refiner.grabcut_model import GrabCutModel
-from services.refiner.refine import Embedding, upsample_coarse
+from services.refiner.refine import Embedding, MaskModel, upsample_coarse
 from text4seg.masks import coverage, to_grid, upsample
 from text4seg.metrics import CumulativeIoU, GeneralizedIoU, boundary_f_score, iou
+from training.nano.photos import instance_mask
+from training.refiner.coarse import turn_over
+from training.refiner.views import is_held_out
 
 Mask = NDArray[np.bool_]
-Method = Callable[[Embedding, NDArray[np.float32]], Mask]
 
 CLEARLY_WORSE = 0.05
 """Loss of IoU, against the interpolated coarse mask, that is counted."""
@@ -69,12 +74,26 @@ class Tally:
         """Return the figures."""
         masks = len(self.boundary)
         return {
+            "masks": masks,
             "cIoU": self.cumulative.result(),
             "gIoU": self.general.result(),
-            "boundary F": float(np.mean(self.boundary)),
-            "worse": self.worse / masks,
-            "ms/mask": 1000 * self.seconds / masks,
+            "boundary F": float(np.mean(self.boundary)) if masks else float("nan"),
+            "worse": self.worse / max(masks, 1),
+            "ms/mask": 1000 * self.seconds / max(masks, 1),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured.
+
+    Attributes:
+        rows: by input and method.
+        embed_ms: milliseconds per image, by method.
+    """
+
+    rows: dict[str, dict[str, dict[str, float]]]
+    embed_ms: dict[str, float]
 
 
 def scenes(data: Path, half: str, min_share: float, limit: int | None) -> Iterator[Scene]:
@@ -82,7 +101,7 @@ def scenes(data: Path, half: str, min_share: float, limit: int | None) -> Iterat
 
     Args:
         data: holds instances.json and images/.
-        half: ``tune`` (even image ids), ``report`` (odd) or ``all``.
+        half: ``tune`` (even image ids), ``report`` (odd), ``held-out`` (not trained on) or ``all``.
         min_share: masks that cover less of the image are left out.
         limit: most images.
     """
@@ -94,15 +113,12 @@ def scenes(data: Path, half: str, min_share: float, limit: int | None) -> Iterat
     chosen = [
         image
         for image in sorted(content["images"], key=lambda image: int(image["id"]))
-        if half == "all" or image["id"] % 2 == (half == "report")
+        if _belongs(int(image["id"]), half)
     ]
     for image in tqdm(chosen[:limit], disable=not sys.stderr.isatty()):
         unions: dict[int, Mask] = {}
         for annotation in annotations[image["id"]]:
-            runs = coco_mask.frPyObjects(annotation["segmentation"], image["height"], image["width"])
-            mask = coco_mask.decode(coco_mask.merge(runs) if isinstance(runs, list) else runs).astype(
-                np.bool_
-            )
+            mask = instance_mask(annotation["segmentation"], image["height"], image["width"])
             category = annotation["category_id"]
             unions[category] = unions[category] | mask if category in unions else mask
         masks = tuple(mask for _, mask in sorted(unions.items()) if mask.mean() >= min_share)
@@ -111,32 +127,44 @@ def scenes(data: Path, half: str, min_share: float, limit: int | None) -> Iterat
             yield Scene(pixels, masks)
 
 
-def turn_over(grid: Mask, share: float, rng: np.random.Generator) -> Mask:
-    """Flip each cell that has a different cell among its eight neighbours, with probability ``share``."""
-    padded = np.pad(grid, 1, mode="edge")
-    rows, cols = grid.shape
-    around = [padded[row : row + rows, col : col + cols] for row in range(3) for col in range(3)]
-    border = np.any(around, axis=0) & ~np.all(around, axis=0)
-    flipped: Mask = grid ^ (border & (rng.random(grid.shape) < share))
-    return flipped
+def _belongs(image_id: int, half: str) -> bool:
+    if half == "held-out":
+        return is_held_out(image_id)
+    return half == "all" or image_id % 2 == (half == "report")
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the figures by input and method."""
-    grabcut = GrabCutModel()
-    methods: dict[str, Method] = {
-        "coarse, nearest": lambda embedding, coarse: upsample(coarse >= 0.5, embedding.image_size),
-        "coarse, bilinear": lambda embedding, coarse: upsample_coarse(coarse, embedding.image_size),
-        "grabcut": lambda embedding, coarse: grabcut.decode(embedding, [coarse], 0)[0].mask,
-    }
+def load_models(arguments: argparse.Namespace) -> dict[str, MaskModel]:
+    """Return the models to compare, by the name of their rows."""
+    models: dict[str, MaskModel] = {"grabcut": GrabCutModel()}
+    if arguments.light:
+        from services.refiner.light_model import load_light
+
+        models["light"] = load_light(arguments.light, arguments.device)
+    if arguments.sam:
+        from services.refiner.sam_model import MaskPrompt, load_sam
+
+        for prompt in MaskPrompt:
+            model = load_sam(arguments.sam, arguments.device, prompt)
+            models[f"{model.name}, {prompt}"] = model
+    return models
+
+
+def measure(models: dict[str, MaskModel], arguments: argparse.Namespace) -> Figures:
+    """Sharpen every mask with every model."""
     shape = (arguments.grid, arguments.grid)
     flips = {f"{share:.0%} of border cells wrong": share for share in arguments.flip}
-    tallies: dict[str, dict[str, Tally]] = {
-        name: {method: Tally() for method in methods} for name in (*flips, "shares of cells")
-    }
+    methods = ("coarse, nearest", "coarse, bilinear", *models)
+    tallies = {name: {method: Tally() for method in methods} for name in (*flips, "shares of cells")}
     rng = np.random.default_rng(arguments.seed)
+    images, embed_s = 0, dict.fromkeys(models, 0.0)
     for scene in scenes(arguments.data, arguments.half, arguments.min_share, arguments.limit):
-        embedding = grabcut.embed(scene.image)
+        images += 1
+        embeddings: dict[str, Embedding] = {}
+        for name, model in models.items():
+            begin = time.perf_counter()
+            embeddings[name] = model.embed(scene.image)
+            embed_s[name] += time.perf_counter() - begin
+        height, width, _ = scene.image.shape
         for truth in scene.masks:
             grid = to_grid(truth, shape)
             inputs = {name: turn_over(grid, share, rng).astype(np.float32) for name, share in flips.items()}
@@ -144,27 +172,32 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, floa
             for name, coarse in inputs.items():
                 if not grid.any() or not (coarse >= 0.5).any():
                     continue
-                guess = upsample_coarse(coarse, embedding.image_size)
-                for method, sharpen in methods.items():
+                guess = upsample_coarse(coarse, (height, width))
+                tally = tallies[name]
+                cells = upsample(coarse >= 0.5, (height, width))
+                tally["coarse, nearest"].add(cells, truth, guess, 0.0)
+                tally["coarse, bilinear"].add(guess, truth, guess, 0.0)
+                for method, model in models.items():
                     begin = time.perf_counter()
-                    mask = sharpen(embedding, coarse)
-                    tallies[name][method].add(mask, truth, guess, time.perf_counter() - begin)
-    return {
-        name: {method: tally.row() | {"masks": len(tally.boundary)} for method, tally in rows.items()}
-        for name, rows in tallies.items()
-    }
+                    (sharp,) = model.decode(embeddings[method], [coarse], arguments.seed)
+                    tally[method].add(sharp.mask, truth, guess, time.perf_counter() - begin)
+    return Figures(
+        {name: {method: tally.row() for method, tally in rows.items()} for name, rows in tallies.items()},
+        {name: 1000 * seconds / max(images, 1) for name, seconds in embed_s.items()},
+    )
 
 
 def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the figures as a Markdown table."""
     lines = [
-        "| input | method | masks | cIoU | gIoU | boundary F | clearly worse |",
-        "|---|---|---|---|---|---|---|",
+        "| input | method | masks | cIoU | gIoU | boundary F | clearly worse | ms/mask |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, rows in figures.items():
         for method, row in rows.items():
             measures = " | ".join(f"{row[key]:.3f}" for key in ("cIoU", "gIoU", "boundary F"))
-            lines.append(f"| {name} | {method} | {row['masks']} | {measures} | {row['worse']:.1%} |")
+            rest = f"{row['worse']:.1%} | {row['ms/mask']:.0f}"
+            lines.append(f"| {name} | {method} | {row['masks']} | {measures} | {rest} |")
     return "\n".join(lines)
 
 
@@ -174,22 +207,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="directory with instances.json and images/")
-    parser.add_argument("--half", choices=("tune", "report", "all"), default="report", help="which images")
+    halves = ("tune", "report", "held-out", "all")
+    parser.add_argument("--half", choices=halves, default="report", help="which images")
+    parser.add_argument("--light", type=Path, help="checkpoint of the light refiner, to compare")
+    parser.add_argument("--sam", type=Path, help="checkpoint of SAM, to compare with both mask prompts")
+    parser.add_argument("--device", default="cpu", help="of torch")
     parser.add_argument("--grid", type=int, default=16, help="cells along each side")
     parser.add_argument("--flip", type=float, nargs="*", default=[0.0, 0.1, 0.2], help="shares turned over")
     parser.add_argument("--min-share", type=float, default=0.02, help="smallest target, share of the image")
     parser.add_argument("--limit", type=int, help="most images")
-    parser.add_argument("--seed", type=int, default=0, help="of the cells turned over")
+    parser.add_argument("--seed", type=int, default=0, help="of the cells turned over, and of SAM's points")
     parser.add_argument(
         "--output", type=Path, default=Path("build/benchmarks/refiner.json"), help="figures as JSON"
     )
     arguments = parser.parse_args()
-    figures = measure(arguments)
-    print(table(figures))
+    models = load_models(arguments)
+    figures = measure(models, arguments)
+    print(table(figures.rows))
+    print("\n" + ", ".join(f"{name} {ms:.0f} ms per image" for name, ms in figures.embed_ms.items()))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(
-        json.dumps({"grabcut": GrabCutModel.version, "half": arguments.half, "figures": figures}, indent=1)
-    )
+    content = {
+        "versions": {name: model.version for name, model in models.items()},
+        "half": arguments.half,
+        "embed_ms": figures.embed_ms,
+        "figures": figures.rows,
+    }
+    arguments.output.write_text(json.dumps(content, indent=1))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def load_models(settings: RefinerSettings) -> dict[str, MaskModel]:
         CheckpointError: a checkpoint is missing, damaged, unknown, or a second one of its kind.
     """
     # Imported where they are used: only what was chosen has to be installed, and torch takes seconds.
-    if settings.threads and "sam" in settings.kinds:
+    if settings.threads and {"sam", "light"} & set(settings.kinds):
         import torch
 
         torch.set_num_threads(settings.threads)
@@ -74,6 +74,10 @@ def _load(kind: ModelKind, settings: RefinerSettings) -> Iterator[tuple[Path | N
         prompt = MaskPrompt(settings.sam_mask_prompt)
         for checkpoint in settings.sam_checkpoints:
             yield checkpoint, load_sam(checkpoint, settings.device, prompt, settings.sam_batch)
+    elif kind == "light" and settings.light_checkpoint is not None:
+        from services.refiner.light_model import load_light
+
+        yield settings.light_checkpoint, load_light(settings.light_checkpoint, settings.device)
     elif kind == "grabcut":
         from services.refiner.grabcut_model import GrabCutModel
 

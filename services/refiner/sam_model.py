@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
@@ -17,6 +16,7 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from services.refiner.checkpoint_file import check_start, digest_of
 from services.refiner.refine import Embedding, SharpMask, upsample_coarse
 from text4seg.errors import CheckpointError
 from text4seg.masks import upsample
@@ -183,12 +183,7 @@ def load_sam(
     Raises:
         CheckpointError: the file is missing, damaged or something else, or the device cannot be used.
     """
-    if not checkpoint.is_file():
-        raise CheckpointError(str(checkpoint), "there is no such file")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter from a build of torch without CUDA
-        raise CheckpointError(str(checkpoint), f"torch device {device!r} cannot be used") from error
+    check_start(checkpoint, device)
     weights = _read_weights(checkpoint)
     kind = kind_of(weights)
     if kind is None:
@@ -198,7 +193,7 @@ def load_sam(
         sam.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(str(checkpoint), f"these are not the weights of {kind}") from error
-    return SamModel(sam.to(device).eval(), kind, _digest(checkpoint), prompt, batch)
+    return SamModel(sam.to(device).eval(), kind, digest_of(checkpoint), prompt, batch)
 
 
 def _read_weights(checkpoint: Path) -> dict[str, Any]:
@@ -215,8 +210,3 @@ def kind_of(weights: dict[str, Any]) -> str | None:
     """Tell ``vit_b``, ``vit_l`` and ``vit_h`` apart by the width of the image encoder; None: none of them."""
     positions = weights.get("image_encoder.pos_embed")
     return _WIDTHS.get(positions.shape[-1]) if isinstance(positions, torch.Tensor) else None
-
-
-def _digest(checkpoint: Path) -> str:
-    with checkpoint.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.chassis.settings import MEBIBYTE, Address, ServerSettings
 
-ModelKind = Literal["grabcut", "sam", "identity"]
+ModelKind = Literal["grabcut", "sam", "light", "identity"]
 
 
 def _split(value: object) -> object:
@@ -29,7 +29,7 @@ class RefinerSettings(ServerSettings):
     address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50053"
     """Where to listen, ``host:port``; port 0 takes any free port."""
     model: ModelKind = "grabcut"
-    """The default model: ``grabcut`` (no weights), ``sam``, or ``identity`` (a fake, for tests)."""
+    """The default model: ``grabcut`` (no weights), ``light``, ``sam`` or ``identity`` (a fake, for tests)."""
     extra_models: tuple[ModelKind, ...] = ()
     """Further models that callers may ask for by name."""
     sam_checkpoints: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)] = ()
@@ -37,10 +37,12 @@ class RefinerSettings(ServerSettings):
     separated by commas. Required for ``sam``; callers choose by name, the first file is the default."""
     sam_batch: Annotated[int, Field(ge=1)] = 8
     """Most masks that go through SAM's mask decoder at once; each takes some 40 MB while it does."""
+    light_checkpoint: Path | None = None
+    """File that the recipe ``training.refiner`` wrote. Required for ``light``."""
     sam_mask_prompt: Literal["aligned", "stretched"] = "aligned"
     """How the coarse mask is laid into SAM's prompt: over the object, or stretched to a square."""
     device: str = "cpu"
-    """Torch device of ``sam``, for example ``cpu`` or ``cuda:0``."""
+    """Torch device of ``sam`` and ``light``, for example ``cpu`` or ``cuda:0``."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of torch; they are those of the whole process. 0 leaves them as they are."""
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 16 * MEBIBYTE
@@ -54,6 +56,8 @@ class RefinerSettings(ServerSettings):
     def _check_checkpoints(self) -> Self:
         if "sam" in self.kinds and not self.sam_checkpoints:
             raise ValueError("model sam needs sam_checkpoints")
+        if "light" in self.kinds and self.light_checkpoint is None:
+            raise ValueError("model light needs light_checkpoint")
         return self
 
     @property

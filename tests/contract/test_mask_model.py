@@ -17,8 +17,18 @@ def make_sam():
     return SamModel(tiny_sam(), "tiny", "random")
 
 
+def make_light():
+    pytest.importorskip("segment_anything")
+    from services.refiner.light_model import LightModel
+    from tests.tiny_light import tiny_light
+
+    return LightModel(tiny_light(), "random")
+
+
 @pytest.fixture(
-    params=[IdentityModel, GrabCutModel, make_sam], ids=["identity", "grabcut", "sam"], scope="module"
+    params=[IdentityModel, GrabCutModel, make_sam, make_light],
+    ids=["identity", "grabcut", "sam", "light"],
+    scope="module",
 )
 def model(request):
     return request.param()

@@ -190,7 +190,7 @@ async def test_a_missing_checkpoint_stops_the_start(tmp_path):
             pass
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("sam", "sam_checkpoints")])
+@pytest.mark.parametrize(("kind", "setting"), [("sam", "sam_checkpoints"), ("light", "light_checkpoint")])
 def test_a_model_without_its_checkpoint_is_a_mistake_in_the_settings(kind, setting):
     with pytest.raises(ValidationError, match=setting):
         RefinerSettings(extra_models=(kind,))

@@ -1,0 +1,1 @@
+"""The recipe of the light refiner: photographs with masks in, a checkpoint out."""
