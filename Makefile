@@ -10,7 +10,7 @@ ENGINE ?= hf
 SERVER := $(if $(filter triton,$(ENGINE)),triton,demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check gen lock baseline train-nano eval-nano clean
+.PHONY: help demo serve test check gen lock baseline train-nano train-light eval-nano clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ baseline: $(VENV)/.dev ## Accept the protos as released: later changes are check
 
 train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PERSONS=DIR] [MINUTES=70], or SMOKE=1 for a few minutes without data
 	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PERSONS),--persons $(PERSONS)) $(if $(MINUTES),--minutes $(MINUTES)) --sprites $(SPRITES)
+
+train-light: $(VENV)/.training ## Train the light refiner: PHOTOS=DIR, or SMOKE=1 to try the recipe on drawn pictures
+	$(BIN)/python -m training.refiner $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(STEPS),--steps $(STEPS))
 
 eval-nano: $(VENV)/.training $(SPRITES) ## Measure the bundled model on held-out images: PHOTOS=DIR
 	$(BIN)/python -m training.nano.evaluate --photos $(PHOTOS) --sprites $(SPRITES)
