@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.generator.adapter import ADAPTER_ENTRY, CheckpointParts, adapter_entry, find_parts, read_object
+from text4seg.backbones import PromptForm, find_backbone
 from text4seg.descriptors import Codec
 from text4seg.errors import CheckpointError
 from text4seg.scores import Calibration
@@ -28,9 +29,10 @@ _LARGEST_GRID = 256
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFacts:
-    """The entry ``text4seg`` of a checkpoint's ``config.json``.
+    """The entry ``text4seg`` of a checkpoint: of ``config.json``, or of its adapter's ``text4seg.json``.
 
     Attributes:
+        parts: where model and adapter are.
         model: name of the model.
         model_type: architecture, as transformers calls it.
         shape: (rows, columns) of the descriptor grid that the model was trained for.
@@ -38,8 +40,10 @@ class CheckpointFacts:
         template_version: version of the question and answer templates that it was trained with.
         image_size: (height, width) that images are squashed to; None: the image processor's own size.
         calibration: of its confidence; the identity when the checkpoint has none.
+        prompt: how its conversations are written; None: as its own chat template says.
     """
 
+    parts: CheckpointParts
     model: str
     model_type: str
     shape: tuple[int, int]
@@ -47,46 +51,82 @@ class CheckpointFacts:
     template_version: str
     image_size: tuple[int, int] | None
     calibration: Calibration
+    prompt: PromptForm | None
 
 
-def read_facts(path: Path) -> CheckpointFacts:
-    """Read ``config.json`` of a checkpoint directory, after a look whether the other files are there.
+def read_facts(checkpoint: Path, adapter: Path | None = None) -> CheckpointFacts:
+    """Read what a checkpoint says about itself, after a look whether its files are there.
+
+    Args:
+        checkpoint: its directory; see :func:`~services.generator.adapter.find_parts`.
+        adapter: directory of an adapter for it.
 
     Raises:
-        CheckpointError: when the directory or a file is missing or damaged, or the entry ``text4seg`` is
-            missing or malformed. The grid is never guessed.
+        CheckpointError: when a directory or a file is missing or damaged, the entry ``text4seg`` is missing
+            or malformed or names a backbone that is unknown or of another architecture, or when adapter and
+            model disagree about the grid. The grid is never guessed.
     """
-    if not path.is_dir():
-        raise CheckpointError(str(path), "is not a directory")
-    config = _read_json(path, "config.json")
-    entry = config.get("text4seg")
-    if not isinstance(entry, dict):
-        raise CheckpointError(
-            str(path),
-            'config.json has no entry "text4seg" with the model\'s grid, codec and template_version',
-        )
+    parts = find_parts(checkpoint, adapter)
+    path = parts.base
+    config = read_object(path, "config.json")
     for part, patterns in _PARTS.items():
         if not any(any(path.glob(pattern)) for pattern in patterns):
             raise CheckpointError(str(path), f"has no {part} ({patterns[0]})")
-    try:
-        calibration = entry.get("calibration") or {}
-        image_size = entry.get("image_size")
-        return CheckpointFacts(
-            model=str(entry.get("model") or path.resolve().name),
-            model_type=str(config["model_type"]),
-            shape=_pair(entry["grid"], "grid", _LARGEST_GRID),
-            codec=Codec(entry["codec"]),
-            template_version=str(entry["template_version"]),
-            image_size=None if image_size is None else _pair(image_size, "image_size", 1 << 14),
-            calibration=Calibration(
-                temperature=float(calibration.get("temperature", 1.0)),
-                bias=float(calibration.get("bias", 0.0)),
-            ),
+    own = config.get("text4seg")
+    adapted = None if parts.adapter is None else adapter_entry(parts.adapter)
+    entry = own if adapted is None else adapted
+    source, file = (path, "config.json") if adapted is None else (parts.adapter or path, ADAPTER_ENTRY)
+    if not isinstance(entry, dict):
+        raise CheckpointError(
+            str(parts.adapter or path),
+            'has no entry "text4seg" with the model\'s grid, codec and template_version in config.json'
+            + (f", and no {ADAPTER_ENTRY}" if parts.adapter else ""),
         )
+    try:
+        facts = _facts(parts, config, entry)
     except KeyError as error:
-        raise CheckpointError(str(path), f"config.json lacks {error.args[0]!r}") from error
+        raise CheckpointError(str(source), f"{file} lacks {error.args[0]!r}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(str(path), f"config.json: entry text4seg: {error}") from error
+        raise CheckpointError(str(source), f"{file}: entry text4seg: {error}") from error
+    if adapted is not None and isinstance(own, dict) and own.get("grid") not in (None, list(facts.shape)):
+        raise CheckpointError(
+            str(source), f"was trained for a grid of {list(facts.shape)}, its model for {own['grid']}"
+        )
+    return facts
+
+
+def _facts(parts: CheckpointParts, config: dict[str, Any], entry: dict[str, Any]) -> CheckpointFacts:
+    calibration = entry.get("calibration") or {}
+    model_type = str(config["model_type"])
+    prompt, image_size = _profile(entry.get("backbone"), model_type)
+    if entry.get("image_size") is not None:
+        image_size = _pair(entry["image_size"], "image_size", 1 << 14)
+    return CheckpointFacts(
+        parts=parts,
+        model=str(entry.get("model") or (parts.adapter or parts.base).resolve().name),
+        model_type=model_type,
+        shape=_pair(entry["grid"], "grid", _LARGEST_GRID),
+        codec=Codec(entry["codec"]),
+        template_version=str(entry["template_version"]),
+        image_size=image_size,
+        calibration=Calibration(
+            temperature=float(calibration.get("temperature", 1.0)),
+            bias=float(calibration.get("bias", 0.0)),
+        ),
+        prompt=prompt,
+    )
+
+
+def _profile(name: object, model_type: str) -> tuple[PromptForm | None, tuple[int, int] | None]:
+    if name is None:
+        return None, None
+    found = find_backbone(str(name))
+    if found is None:
+        raise ValueError(f"no backbone is called {name!r}; `text4seg models` lists them")
+    family, backbone = found
+    if family.model_types and model_type not in (*family.model_types, *family.foreign_types):
+        raise ValueError(f"backbone {name!r} is {family.name}, and the model is of type {model_type!r}")
+    return family.prompt, (backbone.image_side, backbone.image_side)
 
 
 def fingerprint(path: Path, *settings: object) -> str:
@@ -131,18 +171,6 @@ def _sampled_blocks(file: Path, size: int) -> Iterator[bytes]:
         for index in range(_SAMPLES):
             stream.seek(index * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
             yield stream.read(_SAMPLE_BYTES)
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads((path / name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(str(path), f"has no {name}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(str(path), f"{name} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(str(path), f"{name} is not a JSON object")
-    return content
 
 
 def _pair(value: object, name: str, largest: int) -> tuple[int, int]:

@@ -66,7 +66,7 @@ def _load_hf(settings: GeneratorSettings, read_image: ImageReader, thread: Model
             "the bundled model comes with a clone of the repository, not with an installed package; "
             "set T4S_GENERATOR_CHECKPOINT to its directory models/nano, or to another checkpoint",
         )
-    read_facts(settings.checkpoint)  # a wrong directory is told at once
+    read_facts(settings.checkpoint, settings.adapter)  # a wrong directory is told at once
     # Imported here: torch takes seconds, in which the port answers probes already; the fake does without.
     from services.generator.hf_model import HfTextModel, load_hf_model
 
@@ -75,6 +75,8 @@ def _load_hf(settings: GeneratorSettings, read_image: ImageReader, thread: Model
         read_image,
         device=settings.device,
         dtype=settings.dtype,
+        adapter=settings.adapter,
+        quantization=settings.quantization,
         threads=settings.threads,
         max_tokens=settings.max_tokens,
         image_cache=settings.image_cache,

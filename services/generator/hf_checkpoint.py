@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from PIL.Image import Resampling
-from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, AutoProcessor
+from transformers import CONFIG_MAPPING, AutoProcessor
 from transformers.utils import logging
 
 from services.generator.checkpoint import CheckpointFacts, read_facts
 from services.generator.decoding.constraint import TokenVocabulary
+from services.generator.hf_weights import load_weights, one_line
+from services.generator.quantization import Quantization
+from text4seg.backbones import foreign_family
 from text4seg.dialogue import SEG_CLOSE, SEG_OPEN
 from text4seg.errors import CheckpointError
 
@@ -23,8 +25,8 @@ except ModuleNotFoundError as error:
     if error.name != "text4seg_nano":
         raise
 
-_TILING_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan", "do_pad")
-_LONGEST_REASON = 240
+_TILING_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
+_PADDING_SWITCH = "do_pad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +54,29 @@ class HfCheckpoint:
     context_tokens: int | None
 
 
-def load_checkpoint(path: Path, device: str = "cpu", dtype: str = "auto") -> HfCheckpoint:
-    """Load any image-text-to-text checkpoint directory of transformers, from local files only.
+def load_checkpoint(
+    path: Path,
+    device: str = "cpu",
+    dtype: str = "auto",
+    *,
+    adapter: Path | None = None,
+    quantization: Quantization = Quantization.NONE,
+) -> HfCheckpoint:
+    """Load any image-text-to-text checkpoint of transformers, from local files only.
 
     Args:
-        path: the directory.
+        path: its directory; see :func:`~services.generator.adapter.find_parts`.
         device: a torch device, for example ``"cpu"`` or ``"cuda:0"``.
         dtype: ``"auto"`` (as stored) or the name of a torch floating-point type.
+        adapter: directory of a LoRA adapter.
+        quantization: of the weights.
 
     Raises:
         CheckpointError: when anything is missing, damaged, unknown or does not fit together.
     """
-    facts = read_facts(path)
-    if facts.model_type not in CONFIG_MAPPING:
-        raise CheckpointError(
-            str(path),
-            f"transformers {transformers.__version__} does not know model type {facts.model_type!r}",
-        )
+    facts = read_facts(path, adapter)
+    path = facts.parts.base
+    _check_known(path, facts.model_type)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -77,47 +85,43 @@ def load_checkpoint(path: Path, device: str = "cpu", dtype: str = "auto") -> HfC
         tokenizer = getattr(processor, "tokenizer", None)
         image_processor = getattr(processor, "image_processor", None)
     except Exception as error:
-        raise CheckpointError(str(path), f"cannot load the processor: {_one_line(error)}") from error
+        raise CheckpointError(str(path), f"cannot load the processor: {one_line(error)}") from error
     if tokenizer is None:
         raise CheckpointError(str(path), "its processor has no tokenizer")
-    if getattr(processor, "chat_template", None) is None:
-        raise CheckpointError(str(path), "has no chat template")
-    for switch in _TILING_SWITCHES:
+    if facts.prompt is None and getattr(processor, "chat_template", None) is None:
+        raise CheckpointError(str(path), 'has no chat template, and its entry text4seg names no "backbone"')
+    image_size = facts.image_size or _processor_size(image_processor)
+    # A square stays as it is when padded; DeepSeek-VL's processor for 7B (5.23) fails without the step.
+    square = image_size is not None and image_size[0] == image_size[1]
+    for switch in (*_TILING_SWITCHES, *([] if square else [_PADDING_SWITCH])):
         if getattr(image_processor, switch, None):
             setattr(image_processor, switch, False)
     resample = getattr(image_processor, "resample", None)
-    model = _load_model(path, device, dtype)
+    model = load_weights(facts.parts, device, dtype, quantization)
     return HfCheckpoint(
         facts=facts,
         processor=processor,
         model=model,
         vocabulary=_vocabulary(path, tokenizer, model),
         control_tokens=_control_tokens(processor, tokenizer),
-        image_size=facts.image_size or _processor_size(image_processor),
+        image_size=image_size,
         resample=Resampling.BICUBIC if resample is None else Resampling(int(resample)),
         context_tokens=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
     )
 
 
-def _load_model(path: Path, device: str, dtype: str) -> Any:
-    try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            path, local_files_only=True, dtype=dtype, output_loading_info=True
-        )
-        model, report = loaded
-    except Exception as error:
-        raise CheckpointError(str(path), f"cannot load the model: {_one_line(error)}") from error
-    missing = [str(name) for name in (*report["missing_keys"], *report["mismatched_keys"])]
-    if missing:
-        raise CheckpointError(str(path), f"lacks {len(missing)} weights, for example {min(missing)}")
-    if model.config.is_encoder_decoder:
-        raise CheckpointError(
-            str(path), "is an encoder-decoder model; only decoder-only models are supported"
-        )
-    try:
-        return model.to(torch.device(device)).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(str(path), f"cannot be put on device {device!r}: {_one_line(error)}") from error
+def _check_known(path: Path, model_type: str) -> None:
+    if model_type in CONFIG_MAPPING:
+        return
+    why = f"transformers {transformers.__version__} does not know model type {model_type!r}"
+    family = foreign_family(model_type)
+    if family is None:
+        raise CheckpointError(str(path), why)
+    known = " or ".join(family.model_types)
+    advice = f"convert it to {known}" if known else "only vLLM serves it"
+    raise CheckpointError(
+        str(path), f"{why}, a format of {family.name} with code of its own; {advice} (see docs/backbones.md)"
+    )
 
 
 def _vocabulary(path: Path, tokenizer: Any, model: Any) -> TokenVocabulary:
@@ -133,9 +137,7 @@ def _vocabulary(path: Path, tokenizer: Any, model: Any) -> TokenVocabulary:
     try:
         return TokenVocabulary(tokenizer, size, sorted(ends))
     except Exception as error:
-        raise CheckpointError(
-            str(path), f"its tokenizer cannot be constrained: {_one_line(error)}"
-        ) from error
+        raise CheckpointError(str(path), f"its tokenizer cannot be constrained: {one_line(error)}") from error
 
 
 def _control_tokens(processor: Any, tokenizer: Any) -> tuple[str, ...]:
@@ -154,8 +156,3 @@ def _processor_size(image_processor: Any) -> tuple[int, int] | None:
         if sides.get("shortest_edge") and not sides.get("longest_edge"):
             return int(sides["shortest_edge"]), int(sides["shortest_edge"])
     return None
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"

@@ -19,6 +19,7 @@ from services.generator.decoding.text import TextAssembler
 from services.generator.hf_checkpoint import HfCheckpoint, load_checkpoint
 from services.generator.hf_context import IMAGE_FEATURES, HfContext
 from services.generator.images import ImageMemory, ImageReader, PreparedImage, squash
+from services.generator.quantization import Quantization
 from text4seg.errors import QueryInvalidError
 from text4seg.segmentation import GenerateFinish, GenerateRequest, GeneratorInfo, TextChunk, Turn
 
@@ -61,7 +62,7 @@ class HfModel:
         self._read_image = read_image
         self._clock = clock
         self._images = ImageMemory(self._prepare_image, image_cache)
-        self._lead = _answer_lead(checkpoint.processor)
+        self._lead = _answer_lead(checkpoint.processor) if facts.prompt is None else facts.prompt.lead
 
     def write(self, request: GenerateRequest, cancelled: Callable[[], bool]) -> Iterator[TextChunk]:
         """Write one answer, blocking; see :class:`~services.generator.generate.TextModel`."""
@@ -134,13 +135,19 @@ class HfModel:
 
     def _processed(self, turns: Sequence[Turn], picture: Image) -> dict[str, Any]:
         processor = self._checkpoint.processor
-        prompt = processor.apply_chat_template(
-            _conversation(turns), tokenize=False, add_generation_prompt=True
-        )
+        prompt = self._prompt(turns)
         start = processor.tokenizer.bos_token
-        options = {"add_special_tokens": False} if start and prompt.startswith(start) else {}
+        whole = self._checkpoint.facts.prompt is not None or (start and prompt.startswith(start))
+        options = {"add_special_tokens": False} if whole else {}
         encoded = processor(text=[prompt], images=[picture], return_tensors="pt", **options)
         return {name: self._on_device(value) for name, value in encoded.items()}
+
+    def _prompt(self, turns: Sequence[Turn]) -> str:
+        form = self._checkpoint.facts.prompt
+        if form is not None:
+            return form.render(turns)
+        template = self._checkpoint.processor.apply_chat_template
+        return str(template(_conversation(turns), tokenize=False, add_generation_prompt=True))
 
     def _check_texts(self, request: GenerateRequest) -> None:
         labels = () if request.constraint is None else request.constraint.labels
@@ -184,6 +191,8 @@ def load_hf_model(
     *,
     device: str = "cpu",
     dtype: str = "auto",
+    adapter: Path | None = None,
+    quantization: Quantization = Quantization.NONE,
     threads: int = 1,
     max_tokens: int = 2048,
     image_cache: int = 16,
@@ -191,10 +200,12 @@ def load_hf_model(
     """Load a checkpoint directory; blocking, to be called in the model's thread.
 
     Args:
-        path: the directory.
+        path: the directory; see :func:`~services.generator.adapter.find_parts`.
         read_image: decodes image files.
         device: a torch device.
         dtype: ``"auto"`` or the name of a torch floating-point type.
+        adapter: directory of a LoRA adapter.
+        quantization: of the weights.
         threads: threads of torch in this process; 0 leaves torch's own choice, which can slow a small model
             down many times on a busy machine.
         max_tokens: most tokens of one answer.
@@ -205,8 +216,10 @@ def load_hf_model(
     """
     if threads:
         torch.set_num_threads(threads)
-    checkpoint = load_checkpoint(path, device, dtype)
-    version = fingerprint(path, dtype, checkpoint.image_size)
+    checkpoint = load_checkpoint(path, device, dtype, adapter=adapter, quantization=quantization)
+    parts = checkpoint.facts.parts
+    adapted = "" if parts.adapter is None else fingerprint(parts.adapter)
+    version = fingerprint(parts.base, dtype, checkpoint.image_size, str(quantization), adapted)
     return HfModel(checkpoint, version, read_image, max_tokens, image_cache)
 
 

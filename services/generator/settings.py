@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import Address, ServerSettings
+from services.generator.quantization import Quantization
 from services.generator.scripted_model import Script
 from text4seg.segmentation import Limits
 
@@ -26,11 +27,16 @@ class GeneratorSettings(ServerSettings):
     """What runs the model: ``hf`` (transformers in this process), ``triton`` (a Triton server), or
     ``scripted`` (a fake, for tests only)."""
     checkpoint: Path = BUNDLED_CHECKPOINT
-    """Directory of a transformers image-text-to-text checkpoint with an entry ``text4seg`` in config.json."""
+    """Directory of a transformers image-text-to-text checkpoint with an entry ``text4seg`` in config.json, or
+    of a LoRA adapter that names its model's directory."""
+    adapter: Path | None = None
+    """Directory of a LoRA adapter (PEFT) for the checkpoint."""
     device: str = "cpu"
     """Torch device, for example ``cpu`` or ``cuda:0``."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Floating-point type of the weights; ``auto`` takes them as they are stored."""
+    quantization: Quantization = Quantization.NONE
+    """How the language model's linear layers are held: as they are, with 8 bits or with 4 (bitsandbytes)."""
     threads: Annotated[int, Field(ge=0)] = 1
     """Threads of torch. 0 leaves torch's own choice, which can slow down a small model on a busy machine."""
     max_tokens: Annotated[int, Field(ge=1)] = 4096

@@ -1,4 +1,4 @@
-"""Engine ``hf`` on other architectures: positions, token types and image inputs that differ from LLaVA's."""
+"""Engine ``hf`` on architectures without a profile: own chat templates, token types and image inputs."""
 
 import json
 
@@ -9,21 +9,11 @@ from transformers import (
     Gemma3ForConditionalGeneration,
     Gemma3ImageProcessor,
     Gemma3Processor,
-    GotOcr2ImageProcessor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    InternVLProcessor,
-    InternVLVideoProcessor,
     PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
 )
 
 from services.generator.hf_context import HfContext
@@ -60,37 +50,6 @@ def tokenizer(**special):
     )
 
 
-def qwen():
-    """Positions of three axes, which the model computes; patches as rows."""
-    tokens = tiny_tokenizer()
-    marks = ["<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>"]
-    tokens.add_special_tokens({"additional_special_tokens": ["<image>", *marks]})
-    start, image, video, end = map(tokens.convert_tokens_to_ids, marks)
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-    config = Qwen2_5_VLConfig(
-        text_config={**TEXT, "rope_parameters": rope},
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "fullatt_block_indexes": [1],
-        },
-        image_token_id=image,
-        video_token_id=video,
-        vision_start_token_id=start,
-        vision_end_token_id=end,
-    )
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(),
-        tokenizer=tokens,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=CHAT_TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
-    )
-    return Qwen2_5_VLForConditionalGeneration(config), processor, 56
-
-
 def gemma():
     """Token types, and layers that see only the last few tokens."""
     tokens = tokenizer(boi_token="<boi>", eoi_token="<eoi>", image_token="<soft>")
@@ -110,31 +69,6 @@ def gemma():
         chat_template=CHAT_TEMPLATE.replace("<image>", "<boi>"),
     )
     return Gemma3ForConditionalGeneration(config), processor, 28
-
-
-def intern():
-    """An image processor that would cut large images into tiles."""
-    tokens = tokenizer(
-        start_image_token="<img>",
-        end_image_token="</img>",
-        context_image_token="<context>",
-        video_token="<video>",
-    )
-    config = InternVLConfig(
-        text_config={**TEXT, "model_type": "qwen2"},
-        vision_config={**VISION, "image_size": [28, 28], "patch_size": [7, 7]},
-        image_token_id=tokens.convert_tokens_to_ids("<context>"),
-        downsample_ratio=0.5,
-        image_seq_length=4,
-    )
-    processor = InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size={"height": 28, "width": 28}, crop_to_patches=True),
-        tokenizer=tokens,
-        video_processor=InternVLVideoProcessor(),
-        image_seq_length=4,
-        chat_template=CHAT_TEMPLATE.replace("<image>", "<context>"),
-    )
-    return InternVLForConditionalGeneration(config), processor, 28
 
 
 def idefics():
@@ -160,7 +94,7 @@ def idefics():
     return Idefics3ForConditionalGeneration(config), processor, 32
 
 
-@pytest.fixture(params=[qwen, gemma, intern, idefics], ids=lambda build: build.__name__)
+@pytest.fixture(params=[gemma, idefics], ids=lambda build: build.__name__)
 def model(request, tmp_path):
     torch.manual_seed(1)
     weights, processor, side = request.param()

@@ -83,8 +83,8 @@ class Backbone:
         name: how a checkpoint's entry ``text4seg`` names it.
         base: name of the published checkpoint that is fine-tuned.
         parameters: all weights.
-        unquantized: weights among them that stay at 16 bits when the others are quantized: word embeddings
-            and output layer.
+        unquantized: weights among them that stay at 16 bits when the others are quantized: all but the linear
+            layers of the language model.
         layers: of the language model.
         kv_heads: heads of keys and values in each layer.
         head_dim: numbers in one key or value.
