@@ -15,6 +15,7 @@ commands:
   detect IMAGE PHRASE...    boxes of what the phrases name
   chat IMAGE [MESSAGE]      ask about an image; without MESSAGE, a conversation
   serve                     start all services on this machine
+  models                    language models with a profile, and the memory that they need
   version                   versions of the client and, with --address, of a server
 """
 
@@ -120,6 +121,17 @@ def serve_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--wait", metavar="S", type=seconds, default=120.0, help="say so when not ready by then"
     )
+    return parser
+
+
+def models_parser() -> argparse.ArgumentParser:
+    """Arguments of ``models``."""
+    parser = argparse.ArgumentParser(
+        "text4seg models",
+        description="List the language models that have a profile: what serves them, and what memory they "
+        "need. No server is asked.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser
 
 

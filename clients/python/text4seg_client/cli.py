@@ -10,13 +10,21 @@ from pathlib import Path
 import text4seg
 from text4seg.errors import Text4SegError
 from text4seg.segmentation import CacheMode, LabelQuery, OpenQuery, PhraseQuery, Query, RefineMode
-from text4seg_client.arguments import chat_parser, images_parser, serve_parser, top_parser, version_parser
+from text4seg_client.arguments import (
+    chat_parser,
+    images_parser,
+    models_parser,
+    serve_parser,
+    top_parser,
+    version_parser,
+)
 from text4seg_client.batch import Batch, run_batch
 from text4seg_client.channel import DEFAULT_ADDRESS, Tls
 from text4seg_client.client import Client
 from text4seg_client.conversation import Talk, ask_once, converse
 from text4seg_client.files import IMAGE_SUFFIXES
 from text4seg_client.local_server import serve
+from text4seg_client.models import models_json, models_table
 from text4seg_client.retry import is_unreachable
 
 FOUND, ERROR, USAGE, NOTHING_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
@@ -149,6 +157,11 @@ def _run_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
     return serve(options.address, options.wait)
 
 
+def _run_models(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    print(models_json() if options.json else models_table())
+    return FOUND
+
+
 def _run_version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     print(f"text4seg {text4seg.__version__}")
     if options.address:
@@ -174,5 +187,6 @@ _COMMANDS: Mapping[str, _Command] = {
     ),
     "chat": _Command(chat_parser, _run_chat),
     "serve": _Command(serve_parser, _run_serve),
+    "models": _Command(models_parser, _run_models),
     "version": _Command(version_parser, _run_version),
 }
