@@ -1,6 +1,7 @@
 """The profiles of language models: prompts to the letter, and what they say about memory."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,21 @@ def test_fewer_bits_take_less_memory(family):
     for backbone in family.backbones:
         needs = [backbone.memory(precision) for precision in Precision]
         assert needs == sorted(needs, reverse=True)
+
+
+def test_documented_table_is_that_of_the_profiles():
+    text = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    rows = {row[0].strip("`"): row for row in rows if len(row) == 7}
+    engines = {"hf": "transformers", "vllm": "vLLM"}
+    for family in FAMILIES:
+        for backbone in family.backbones:
+            needs = [backbone.memory(bits) / (1 << 30) for bits in list(Precision)[1:]]
+            _, base, image, tokens, memory, served, _ = rows[backbone.name]
+            assert (base, image, tokens) == (
+                backbone.base,
+                f"{backbone.image_side} px",
+                str(backbone.visual_tokens),
+            )
+            assert memory == " / ".join(f"{need:.1f}" for need in needs)
+            assert served.split(", 0")[0] == ", ".join(engines[engine] for engine in family.engines)

@@ -9,9 +9,9 @@ _ENGINES = {Engine.HF: "transformers", Engine.VLLM: "vLLM"}
 _HEADER = ("profile", "served by", "image", "tokens", "parameters", "32 bit", "16 bit", "8 bit", "4 bit")
 _FOOT = f"""\
 Memory in GiB, computed and not measured: parameters times bytes of the type, the key-value
-cache of {CONTEXT_TOKENS} tokens, and {ALLOWANCE >> 30} GiB for activations and the runtime; one answer at a time.
+cache of {CONTEXT_TOKENS} tokens, and {ALLOWANCE >> 30} GiB for activations and the runtime.
 With 8 and 4 bits, all but the linear layers of the language model stay at 16 bits; 4 bits
-come with scales of another half bit."""
+come with scales of another half bit. One answer at a time."""
 
 
 def models_table() -> str:
