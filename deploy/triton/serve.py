@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "deploy" / "triton" / "models"
 
 _LOOK_UP_S = 0.1
-_STOP_S = 15.0
+_STOP_S = 40.0
 
 
 class TritonSetupError(Exception):
@@ -122,14 +123,15 @@ class TritonServer:
                 time.sleep(_LOOK_UP_S)
 
     def stop(self) -> None:
-        """End the process: with SIGTERM, and after 15 s without mercy."""
+        """End the process and its children: with SIGTERM, and after 40 s without mercy."""
         if self.process.poll() is None:
             self.process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # Also where it is gone: the processes of its models may have outlived it.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     @staticmethod
     def _is_ready(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> bool:
@@ -166,13 +168,17 @@ def running(
     """
     found = find_installation()
     address, http_address = address or free_address(), http_address or free_address()
+    for each in (address, http_address):
+        _check_free(each)  # Triton would find out after loading the models
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="text4seg-triton-")))
         backend = work / "python"
         shutil.copytree(found.python_backend, backend)
         shutil.copy2(found.stub, backend)
         command = _command(found, work, repository, models, address, http_address, environment or {})
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
         server = TritonServer(address, http_address, process)
         stack.callback(server.stop)
         server.wait_ready(models, ready_s)
@@ -184,6 +190,15 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _check_free(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_server((host, int(port))):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise TritonSetupError(f"cannot listen on {address}: {error}") from error
 
 
 def _command(
@@ -218,7 +233,7 @@ def _command(
         f"--http-address={http_host}",
         f"--http-port={http_port}",
         "--allow-metrics=false",
-        "--exit-timeout-secs=5",
+        "--exit-timeout-secs=30",
     ]
 
 
