@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPImageProcessor,
     DeepseekVLConfig,
@@ -48,15 +47,8 @@ from transformers import (
 )
 
 from tests.tiny_llava import SHAPE
+from tests.tiny_tokenizers import LOGITS, byte_tokenizer, ends, ids, llama_tokenizer
 
-CORPUS = (
-    "Sure, here is the segmentation mask for 'white horse':\n<seg>others *4\n others *1| white horse *3\n",
-    "Please segment only the black cat in the image. USER: User: ASSISTANT: Assistant: I see a dog.",
-    "Sure, here is the segmentation mask for the image:\n<seg>sky *4\n sky *1| grass *3\n</seg>",
-)
-VOCABULARY = 512
-LOGITS = 576
-"""More than there are words, as embeddings are padded."""
 TEXT = {
     "vocab_size": LOGITS,
     # 4-bit weights come in blocks of 64.
@@ -93,83 +85,12 @@ class Tiny:
     build: Callable[[int], tuple[Any, Any]]
 
 
-def byte_tokenizer(bos: str | None, eos: str, pad: str, *marks: str, **named: str) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, as Qwen, DeepSeek and SmolLM have; with special tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 32,
-        special_tokens=list(dict.fromkeys(filter(None, (eos, pad, bos, *marks, *named.values())))),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(list(CORPUS) * 4, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=bos,
-        eos_token=eos,
-        pad_token=pad,
-        additional_special_tokens=list(marks),
-        extra_special_tokens=named,
-    )
-
-
-def llama_tokenizer(*marks: str) -> PreTrainedTokenizerFast:
-    """A BPE tokenizer with ``▁`` for spaces and bytes for unknown characters, as Llama has."""
-    special = ["<unk>", "<s>", "</s>", *marks]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    pieces = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 32, special_tokens=special, show_progress=False, max_token_length=8
-    )
-    tokenizer.train_from_iterator(list(CORPUS) * 4, trainer)
-    learned = json.loads(tokenizer.to_str())
-    words = [word for word in learned["model"]["vocab"] if word not in special]
-    learned["model"]["vocab"] = {
-        word: index for index, word in enumerate([*special[:3], *pieces, *words, *special[3:]])
-    }
-    learned["added_tokens"] = []
-    tokenizer = Tokenizer.from_str(json.dumps(learned))
-    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in special])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>" if "<pad>" in marks else "</s>",
-        additional_special_tokens=[mark for mark in marks if mark != "<pad>"],
-    )
-
-
-def ids(tokenizer: PreTrainedTokenizerFast, *tokens: str) -> list[int]:
-    """Numbers of tokens."""
-    return [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]
-
-
-def _ends(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
-    return {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-
-
 def llava(side: int) -> tuple[Any, Any]:
     """LLaVA: CLIP, a projector, Llama."""
     tokens = llama_tokenizer("<image>", "<pad>")
     config = LlavaConfig(
         vision_config={"model_type": "clip_vision_model", **VISION, "image_size": side, "patch_size": 14},
-        text_config={"model_type": "llama", **TEXT, **_ends(tokens)},
+        text_config={"model_type": "llama", **TEXT, **ends(tokens)},
         image_token_index=ids(tokens, "<image>")[0],
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
@@ -203,7 +124,7 @@ def deepseek(side: int) -> tuple[Any, Any]:
             "patch_size": 16,
             "vision_use_head": False,
         },
-        text_config={"model_type": "llama", **TEXT, **_ends(tokens)},
+        text_config={"model_type": "llama", **TEXT, **ends(tokens)},
         image_token_id=ids(tokens, "<image_placeholder>")[0],
         tie_word_embeddings=False,
     )
@@ -240,7 +161,7 @@ def deepseek_hybrid(side: int) -> tuple[Any, Any]:
             "window_size": 2,
             "global_attn_indexes": [1],
         },
-        text_config={"model_type": "llama", **TEXT, **_ends(tokens)},
+        text_config={"model_type": "llama", **TEXT, **ends(tokens)},
         image_token_id=ids(tokens, "<image_placeholder>")[0],
         tie_word_embeddings=False,
     )
@@ -277,7 +198,7 @@ def qwen2_5(side: int) -> tuple[Any, Any]:
     tokens, marks = _qwen_tokens()
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
     config = Qwen2_5_VLConfig(
-        text_config={**TEXT, **_ends(tokens), "rope_parameters": rope},
+        text_config={**TEXT, **ends(tokens), "rope_parameters": rope},
         vision_config={
             "depth": 2,
             "hidden_size": 32,
@@ -302,7 +223,7 @@ def qwen3(side: int) -> tuple[Any, Any]:
     tokens, marks = _qwen_tokens()
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     config = Qwen3VLConfig(
-        text_config={**TEXT, **_ends(tokens), "rope_parameters": rope},
+        text_config={**TEXT, **ends(tokens), "rope_parameters": rope},
         vision_config={
             "depth": 2,
             "hidden_size": 32,
@@ -339,7 +260,7 @@ def intern(side: int) -> tuple[Any, Any]:
         None, "<|im_end|>", "<|endoftext|>", "<|im_start|>", **marks, video_token="<video>"
     )
     config = InternVLConfig(
-        text_config={"model_type": "qwen2", **TEXT, **_ends(tokens)},
+        text_config={"model_type": "qwen2", **TEXT, **ends(tokens)},
         vision_config={**VISION, "image_size": [side, side], "patch_size": [14, 14], "attention_bias": True},
         image_token_id=ids(tokens, "<IMG_CONTEXT>")[0],
         downsample_ratio=0.5,
@@ -365,7 +286,7 @@ def smol(side: int) -> tuple[Any, Any]:
     }
     tokens = byte_tokenizer("<|im_start|>", "<end_of_utterance>", "<|im_end|>", **marks)
     config = SmolVLMConfig(
-        text_config={"model_type": "llama", **TEXT, **_ends(tokens)},
+        text_config={"model_type": "llama", **TEXT, **ends(tokens)},
         vision_config={**VISION, "image_size": side, "patch_size": 14},
         image_token_id=ids(tokens, "<image>")[0],
         scale_factor=3,

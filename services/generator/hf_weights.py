@@ -49,17 +49,17 @@ def load_weights(
             path, "quantization needs the package bitsandbytes (extra `quantization` of text4seg-serving)"
         )
     options: dict[str, Any] = {}
-    if quantization is not Quantization.NONE:
-        # Quantized weights are made where they will be: they cannot be moved in every version.
-        options = {
-            "quantization_config": _quantization_config(parts, quantization, dtype),
-            "device_map": {"": device},
-        }
     try:
+        if quantization is not Quantization.NONE:
+            # Quantized weights are made where they will be: they cannot be moved in every version.
+            config = _quantization_config(parts, quantization, dtype)
+            options = {"quantization_config": config, "device_map": {"": device}}
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             parts.base, local_files_only=True, dtype=dtype, output_loading_info=True, **options
         )
         model, report = loaded
+    except CheckpointError:
+        raise
     except Exception as error:
         raise CheckpointError(path, f"cannot load the model: {one_line(error)}") from error
     missing = [str(name) for name in (*report["missing_keys"], *report["mismatched_keys"])]
@@ -101,7 +101,11 @@ def _outside_decoder(parts: CheckpointParts) -> str:
     with torch.device("meta"):
         model = build(configure(parts.base, local_files_only=True))
     decoder = model.get_decoder()
-    (name,) = (name for name, module in model.named_modules() if module is decoder)
+    name = next((name for name, module in model.named_modules() if module is decoder), "")
+    if not name:
+        raise CheckpointError(
+            str(parts.base), "cannot be quantized: its language model is not a part of its own"
+        )
     return rf"(?!{re.escape(name)}\.).*"
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from contextlib import AsyncExitStack
 
 import pytest
 import torch
@@ -10,10 +11,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from services.chassis.health import Health
+from services.generator.adapter import CheckpointParts
+from services.generator.engines import open_model
 from services.generator.hf_model import load_hf_model
+from services.generator.hf_weights import load_weights
 from services.generator.quantization import Quantization
+from services.generator.settings import GeneratorSettings
 from tests.tiny_backbones import TINY, save_tiny_backbone
 from tests.tiny_llava import image_file, read
+from tests.tiny_nano import tiny_model
 from text4seg.dialogue import referring_question
 from text4seg.errors import CheckpointError
 from text4seg.segmentation import DescriptorConstraint, GenerateRequest, Turn
@@ -115,6 +122,23 @@ def test_quantization_leaves_all_but_the_language_model_as_it_is(path):
     quantized = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     assert len(quantized) == 2 * 7
     assert all(name.startswith("model.language_model.layers.") for name in quantized)
+
+
+def test_model_without_a_language_model_of_its_own_is_not_quantized(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be quantized"):
+        load_weights(CheckpointParts(tmp_path, None), quantization=Quantization.FOUR_BIT)
+
+
+async def test_settings_reach_the_weights(path, adapter):
+    settings = GeneratorSettings(checkpoint=path, adapter=adapter, quantization="8bit", dtype="bfloat16")
+    expected = load_hf_model(
+        path, read, dtype="bfloat16", adapter=adapter, quantization=Quantization.EIGHT_BIT
+    )
+    async with AsyncExitStack() as resources:
+        model = await open_model(settings, resources, Health())
+        assert model.info.version == expected.info.version
+        assert model.info.engine == "hf"
 
 
 def test_packages_that_are_not_installed_are_named(path, adapter, monkeypatch):

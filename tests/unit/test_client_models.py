@@ -29,4 +29,5 @@ def test_json_holds_the_same(capsys):
     assert llava["memory_bytes"]["16bit"] == 2 * llava["parameters"] + (2 << 30) + (2 << 30)
     assert llava["served_by"] == ["transformers", "vLLM"]
     assert models["qwen-vl-7b"]["served_by"] == ["vLLM"]
-    assert models["internvl2-8b"]["grid"] == [16, 16]
+    assert models["internvl2-8b"]["shape"] == [16, 16]
+    assert models["smolvlm2-2.2b"]["prompt"]["reply"] == "Assistant:"

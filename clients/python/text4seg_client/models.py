@@ -1,6 +1,7 @@
 """The command ``models``: language models with a profile, what serves them, and the memory they need."""
 
 import json
+from dataclasses import asdict
 
 from text4seg.backbones import ALLOWANCE, CONTEXT_TOKENS, FAMILIES, Backbone, Engine, Family, Precision
 from text4seg_client.report import Json, table
@@ -40,19 +41,12 @@ def _row(family: Family, backbone: Backbone) -> tuple[str, ...]:
 
 
 def _object(family: Family, backbone: Backbone) -> Json:
+    common = asdict(family)
+    del common["name"], common["backbones"], common["engines"]
     return {
-        "name": backbone.name,
+        **asdict(backbone),
         "family": family.name,
-        "base": backbone.base,
-        "in_paper": family.in_paper,
         "served_by": [_ENGINES[engine] for engine in family.engines],
-        "model_types": list(family.model_types),
-        "image_size": [backbone.image_side, backbone.image_side],
-        "visual_tokens": backbone.visual_tokens,
-        "grid": list(family.shape),
-        "dtype": family.dtype,
-        "lora_targets": family.lora_targets,
-        "parameters": backbone.parameters,
+        **common,
         "memory_bytes": {str(precision): backbone.memory(precision) for precision in Precision},
-        "note": family.note,
     }
