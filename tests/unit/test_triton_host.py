@@ -16,6 +16,7 @@ from services.generator.settings import GeneratorSettings
 from services.generator.triton import payloads
 from services.generator.triton.host import Call, GeneratorHost, Outputs
 from tests.serving import picture
+from text4seg import wire
 from text4seg.dialogue import find_blocks, referring_question
 from text4seg.errors import (
     DeadlineExceededError,
@@ -79,7 +80,7 @@ class Caller:
 
     def error(self) -> Text4SegError:
         ((_, message),) = self.failures
-        error = payloads.error_of(message, "triton")
+        error = wire.error_from_text(message, "triton")
         assert error is not None
         return error
 

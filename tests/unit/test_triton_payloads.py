@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from services.generator.triton import payloads, tensors
+from text4seg import wire
 from text4seg.errors import (
     DeadlineExceededError,
     ImageInvalidError,
@@ -242,20 +243,20 @@ def test_a_broken_answer_is_an_internal_error(broken: Any) -> None:
     ],
 )
 def test_errors_come_back_out_of_any_text(error: Text4SegError) -> None:
-    found = payloads.error_of(f"[400] in ensemble: {payloads.error_text(error)}, sorry", "triton")
+    found = wire.error_from_text(f"[400] in ensemble: {wire.error_to_text(error)}, sorry", "triton")
     assert type(found) is type(error)
     assert vars(found) == vars(error)
 
 
 def test_what_went_wrong_inside_stays_inside() -> None:
-    assert "secret" not in payloads.error_text(InternalError("secret path"))
+    assert "secret" not in wire.error_to_text(InternalError("secret path"))
 
 
 @pytest.mark.parametrize(
     "other", ["", "no such model", "[text4seg-status ]", " [text4seg-status AAA]", " [text4seg-status /w==]"]
 )
 def test_other_texts_hold_no_error(other: str) -> None:
-    assert payloads.error_of(other, "triton") is None
+    assert wire.error_from_text(other, "triton") is None
 
 
 def test_impossible_probabilities_are_cut() -> None:

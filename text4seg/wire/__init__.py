@@ -27,7 +27,9 @@ from text4seg.wire.errors import (
     DOMAIN,
     error_from_rpc,
     error_from_status,
+    error_from_text,
     error_to_status,
+    error_to_text,
 )
 from text4seg.wire.events import (
     chat_event_from_proto,
@@ -120,7 +122,9 @@ __all__ = [
     "duration_to_proto",
     "error_from_rpc",
     "error_from_status",
+    "error_from_text",
     "error_to_status",
+    "error_to_text",
     "frame_answer_from_proto",
     "frame_answer_to_proto",
     "frames_request_from_proto",

@@ -4,6 +4,9 @@ Every status carries one ``ErrorInfo`` (domain ``text4seg``, reason, and what th
 metadata), a ``BadRequest`` for invalid input, and a ``RetryInfo`` where a retry is reasonable.
 """
 
+import base64
+import binascii
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
@@ -72,6 +75,7 @@ CHECKPOINT_TEXT = "the model's checkpoint is missing or damaged; the server's lo
 _MAX_CHARACTERS = 300
 
 _STATUS_KEY = "grpc-status-details-bin"
+_STATUS_TEXT = re.compile(r" \[text4seg-status ([A-Za-z0-9+/=]+)\]")
 
 
 def error_to_status(error: Text4SegError) -> status_pb2.Status:
@@ -137,6 +141,32 @@ def error_from_rpc(error: "grpc.RpcError", peer: str = "") -> Text4SegError:
             if status.code == code:
                 return error_from_status(status, peer)
     return error_from_status(status_pb2.Status(code=code, message=error.details() or ""), peer)
+
+
+def error_to_text(error: Text4SegError) -> str:
+    """Return an error as one text, for transports whose errors carry nothing else (Triton's backends).
+
+    It is the message for people, and the status in base64 for :func:`error_from_text`.
+    """
+    status = error_to_status(error)
+    return f"{status.message} [text4seg-status {base64.b64encode(status.SerializeToString()).decode()}]"
+
+
+def error_from_text(text: str, peer: str = "") -> Text4SegError | None:
+    """Return the domain error that :func:`error_to_text` wrote anywhere into a text; None: there is none.
+
+    Args:
+        text: of a foreign error.
+        peer: see :func:`error_from_status`.
+    """
+    found = _STATUS_TEXT.search(text)
+    if found is None:
+        return None
+    try:
+        status = status_pb2.Status.FromString(base64.b64decode(found[1], validate=True))
+    except (binascii.Error, DecodeError):
+        return None
+    return error_from_status(status, peer)
 
 
 def _public_message(error: Text4SegError) -> str:

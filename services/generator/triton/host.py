@@ -25,6 +25,7 @@ from services.generator.engines import open_model
 from services.generator.generate import Generate
 from services.generator.settings import GeneratorSettings
 from services.generator.triton import payloads
+from text4seg import wire
 from text4seg.errors import (
     DeadlineExceededError,
     InternalError,
@@ -185,7 +186,7 @@ class GeneratorHost:
             error = InternalError(f"{type(failure).__name__}: {failure}")
         if not progress.closed:
             code = "CANCELLED" if cancelled else _TRITON_CODES.get(error.reason if error else "", "INTERNAL")
-            _attempt(lambda: call.reply.fail(code, payloads.error_text(error or InternalError("no answer"))))
+            _attempt(lambda: call.reply.fail(code, wire.error_to_text(error or InternalError("no answer"))))
         reason = "CANCELLED" if cancelled else error.reason if error else "OK"
         fields = {"code": reason, "tokens": progress.tokens, "seconds": round(time.monotonic() - begun, 4)}
         probe = call.flag("return_model_info")  # comes all the time

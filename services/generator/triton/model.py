@@ -157,7 +157,7 @@ class TritonTextModel:
         try:
             async for response in call:
                 if response.error_message:
-                    raise payloads.error_of(response.error_message, PEER) or InternalError(
+                    raise wire.error_from_text(response.error_message, PEER) or InternalError(
                         f"triton: {response.error_message}"
                     )
                 yield response.infer_response
@@ -219,4 +219,4 @@ async def _once(message: Any) -> AsyncIterator[Any]:
 
 
 def _error(failure: grpc.RpcError, peer: str) -> Text4SegError:
-    return payloads.error_of(failure.details() or "", peer) or wire.error_from_rpc(failure, peer)
+    return wire.error_from_text(failure.details() or "", peer) or wire.error_from_rpc(failure, peer)

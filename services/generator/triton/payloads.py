@@ -10,14 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
-from google.rpc import status_pb2
 
 from text4seg import wire
 from text4seg.errors import (
@@ -25,7 +22,6 @@ from text4seg.errors import (
     InternalError,
     OptionInvalidError,
     QueryInvalidError,
-    Text4SegError,
 )
 from text4seg.scores import TokenLogprob
 from text4seg.segmentation import GenerateFinish, GenerateRequest, GeneratorInfo, Limits, TextChunk
@@ -33,8 +29,6 @@ from text4seg.v1 import generator_service_pb2 as pb
 
 NO_FINISH = "None"
 """``finish_reason`` of a response that is not the last, as vLLM's backend writes it."""
-
-_STATUS = re.compile(r" \[text4seg-status ([A-Za-z0-9+/=]+)\]")
 
 
 def conversation_json(request: GenerateRequest) -> str:
@@ -182,22 +176,3 @@ def info_of(text: str) -> GeneratorInfo:
     except json_format.ParseError as error:
         raise InternalError(f"triton: model_info cannot be read: {error}") from error
     return replace(wire.generator_info_from_proto(message), engine="triton")
-
-
-def error_text(error: Text4SegError) -> str:
-    """Return an error as the text of a Triton error: for people, with the google.rpc.Status for programs."""
-    status = wire.error_to_status(error)
-    code = base64.b64encode(status.SerializeToString()).decode("ascii")
-    return f"{status.message} [text4seg-status {code}]"
-
-
-def error_of(text: str, peer: str) -> Text4SegError | None:
-    """Return the error that :func:`error_text` wrote somewhere into a text; None when there is none."""
-    found = _STATUS.search(text)
-    if found is None:
-        return None
-    try:
-        status = status_pb2.Status.FromString(base64.b64decode(found[1]))
-    except (binascii.Error, DecodeError):
-        return None
-    return wire.error_from_status(status, peer)
