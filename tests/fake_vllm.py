@@ -31,11 +31,10 @@ import base64
 import io
 import json
 import os
-import site
+import sys
 import threading
 
-for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-    site.addsitedir(folder)
+sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 import numpy as np
 import triton_python_backend_utils as pb_utils

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ NANO = "text4seg"
 SLOW = "slow"
 """The fake, with a pause before each chunk, and room for one call at work and one that waits."""
 
+MASKS = "masks"
+"""The refiner's models GrabCut, and the fake."""
 FAKE_VLLM = "fake-vllm"
 """The fake of vLLM's backend."""
 
@@ -37,6 +40,7 @@ Parameters = Mapping[str, str]
 MODELS_OF_THE_SESSION: Mapping[str, Parameters] = {
     NANO: {"threads": "1"},
     SLOW: {"engine": "scripted", "script_delay_s": "0.05", "concurrency": "1", "queue": "1"},
+    MASKS: {"model": "grabcut", "extra_models": "identity"},
 }
 
 
@@ -71,16 +75,15 @@ class Triton:
 def write_repository(folder: Path, models: Mapping[str, Parameters]) -> Path:
     """Copies of our model, with other names and parameters."""
     for name, parameters in models.items():
+        base = "sam" if "model" in parameters else "text4seg"
         shutil.copytree(
-            MODELS / "text4seg",
-            folder / name,
-            ignore=shutil.ignore_patterns("__pycache__"),
-            dirs_exist_ok=True,
+            MODELS / base, folder / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
         )
         config = folder / name / "config.pbtxt"
-        text = config.read_text("utf-8").replace('name: "text4seg"', f'name: "{name}"')
-        if "engine" in parameters:
-            text = text.replace('parameters { key: "engine" value { string_value: "hf" } }', "")
+        text = config.read_text("utf-8").replace(f'name: "{base}"', f'name: "{name}"')
+        for key in ("engine", "model"):
+            if key in parameters:
+                text = re.sub(rf'^parameters {{ key: "{key}" .*$', "", text, flags=re.MULTILINE)
         text += "".join(
             f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
             for key, value in parameters.items()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from services.chassis.admission import Gate
 from services.chassis.health import Health
@@ -14,10 +13,10 @@ from services.chassis.image_file import ImageLimits, read_image
 from services.chassis.routing import Router
 from services.chassis.server import run_service
 from services.chassis.worker import ModelThread
-from services.refiner.identity_model import IdentityModel
+from services.refiner.models import load_models
 from services.refiner.refine import EmbeddingMemory, MaskModel, Refine
 from services.refiner.servicer import RefinerServicer
-from services.refiner.settings import ModelKind, RefinerSettings
+from services.refiner.settings import RefinerSettings
 from text4seg.errors import CheckpointError
 from text4seg.segmentation import Limits
 from text4seg.v1.refiner_service_pb2_grpc import add_RefinerServiceServicer_to_server
@@ -31,9 +30,11 @@ async def build(settings: RefinerSettings, router: Router, health: Health) -> As
         CheckpointError: a checkpoint is missing, damaged, unknown, or a second one of its kind.
     """
     limits = ImageLimits(bytes=settings.max_image_bytes, pixels=settings.max_image_pixels)
-    async with ModelThread("refiner-model") as thread:
+    async with AsyncExitStack() as resources:
+        remote = await _open_remote(settings, resources, health)
+        thread = await resources.enter_async_context(ModelThread("refiner-model"))
         refine = Refine(
-            await thread.run(partial(load_models, settings)),
+            _in_order(settings, remote, await thread.run(partial(load_models, settings))),
             partial(read_image, limits=limits, field="image"),
             thread,
             Gate(settings.concurrency, settings.queue),
@@ -46,44 +47,34 @@ async def build(settings: RefinerSettings, router: Router, health: Health) -> As
         yield
 
 
-def load_models(settings: RefinerSettings) -> dict[str, MaskModel]:
-    """Load what the settings ask for: models by name, the default first.
+async def _open_remote(
+    settings: RefinerSettings, resources: AsyncExitStack, health: Health
+) -> dict[str, MaskModel]:
+    """Wait for Triton where a model runs there; the service is not serving meanwhile."""
+    if "triton" not in settings.kinds:
+        return {}
+    # Imported here: Triton's client is part of the extra `triton` only.
+    from services.refiner.triton_model import PEER, open_triton_models
 
-    Raises:
-        CheckpointError: a checkpoint is missing, damaged, unknown, or a second one of its kind.
-    """
-    # Imported where they are used: only what was chosen has to be installed, and torch takes seconds.
-    if settings.threads and {"sam", "light"} & set(settings.kinds):
-        import torch
-
-        torch.set_num_threads(settings.threads)
-    models: dict[str, MaskModel] = {}
-    for kind in settings.kinds:
-        for checkpoint, model in _load(kind, settings):
-            if model.name in models:
-                raise CheckpointError(str(checkpoint), f"another file holds a {model.name} already")
-            models[model.name] = model
-    return models
+    default = settings.model == "triton"  # what is extra does not decide whether the service is well
+    models = await resources.enter_async_context(
+        open_triton_models(
+            settings.triton_url,
+            settings.triton_model,
+            settings.triton_timeout_s,
+            settings.triton_refresh_s,
+            partial(health.report, PEER) if default else lambda reachable: None,
+        )
+    )
+    return {model.name: model for model in models}
 
 
-def _load(kind: ModelKind, settings: RefinerSettings) -> Iterator[tuple[Path | None, MaskModel]]:
-    """Yield the models of a kind, each with its checkpoint."""
-    if kind == "sam":
-        from services.refiner.sam_model import MaskPrompt, load_sam
-
-        prompt = MaskPrompt(settings.sam_mask_prompt)
-        for checkpoint in settings.sam_checkpoints:
-            yield checkpoint, load_sam(checkpoint, settings.device, prompt, settings.sam_batch)
-    elif kind == "light" and settings.light_checkpoint is not None:
-        from services.refiner.light_model import load_light
-
-        yield settings.light_checkpoint, load_light(settings.light_checkpoint, settings.device)
-    elif kind == "grabcut":
-        from services.refiner.grabcut_model import GrabCutModel
-
-        yield None, GrabCutModel()
-    elif kind == "identity":
-        yield None, IdentityModel()
+def _in_order(
+    settings: RefinerSettings, remote: dict[str, MaskModel], local: dict[str, MaskModel]
+) -> dict[str, MaskModel]:
+    for name in remote.keys() & local.keys():
+        raise CheckpointError(name, "runs in Triton and in this process: leave one of them out")
+    return {**remote, **local} if settings.model == "triton" else {**local, **remote}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.chassis.settings import MEBIBYTE, Address, ServerSettings
 
-ModelKind = Literal["grabcut", "sam", "light", "identity"]
+ModelKind = Literal["grabcut", "sam", "light", "triton", "identity"]
 
 
 def _split(value: object) -> object:
@@ -29,8 +29,9 @@ class RefinerSettings(ServerSettings):
     address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50053"
     """Where to listen, ``host:port``; port 0 takes any free port."""
     model: ModelKind = "grabcut"
-    """The default model: ``grabcut`` (no weights), ``light``, ``sam`` or ``identity`` (a fake, for tests)."""
-    extra_models: tuple[ModelKind, ...] = ()
+    """The default model: ``grabcut`` (no weights), ``light``, ``sam``, ``triton`` (a Triton server), or
+    ``identity`` (a fake, for tests)."""
+    extra_models: Annotated[tuple[ModelKind, ...], BeforeValidator(_split)] = ()
     """Further models that callers may ask for by name."""
     sam_checkpoints: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)] = ()
     """Files with the published weights of segment-anything (vit_b, vit_l, vit_h; one of each at most),
@@ -47,6 +48,14 @@ class RefinerSettings(ServerSettings):
     """Threads of torch; they are those of the whole process. 0 leaves them as they are."""
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 16 * MEBIBYTE
     """Memory for encoded images, kept for the next masks of the same image."""
+    triton_url: Annotated[Address, Field(min_length=1)] = "127.0.0.1:8001"
+    """gRPC endpoint of Triton, ``host:port``, for ``triton``."""
+    triton_model: Annotated[str, Field(min_length=1)] = "sam"
+    """The model's name in Triton's repository."""
+    triton_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that one call of Triton may take."""
+    triton_refresh_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds after which Triton is asked anew what it runs."""
     max_image_bytes: Annotated[int, Field(ge=1)] = 24 * MEBIBYTE
     """Largest image file, in bytes."""
     max_image_pixels: Annotated[int, Field(ge=1)] = 40_000_000

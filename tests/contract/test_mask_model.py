@@ -1,10 +1,14 @@
 """What every mask model promises, over the fake and the real ones."""
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2_grpc
 
 from services.refiner.grabcut_model import GrabCutModel
 from services.refiner.identity_model import IdentityModel
+from services.refiner.triton_model import CHANNEL, HostedModel, TritonMaskModel
+from tests.triton_server import MASKS
 
 SIZES = [(1, 1), (1, 40), (37, 5), (3, 900), (3000, 1), (300, 200), (513, 700)]
 
@@ -26,12 +30,19 @@ def make_light():
 
 
 @pytest.fixture(
-    params=[IdentityModel, GrabCutModel, make_sam, make_light],
-    ids=["identity", "grabcut", "sam", "light"],
+    params=[IdentityModel, GrabCutModel, make_sam, make_light, "triton"],
+    ids=["identity", "grabcut", "sam", "light", "triton"],
     scope="module",
 )
 def model(request):
-    return request.param()
+    if request.param != "triton":
+        yield request.param()
+        return
+    grabcut = GrabCutModel()
+    hosted = HostedModel(grabcut.name, grabcut.version, grabcut.batch)
+    with grpc.insecure_channel(request.getfixturevalue("triton").url, CHANNEL) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        yield TritonMaskModel(stub, MASKS, lambda: hosted, timeout_s=60)
 
 
 def picture(size, seed=0):

@@ -2,12 +2,10 @@
 
 import json
 import os
-import site
+import sys
 
 # Some builds of the backend run an isolated interpreter, which does not look at the variable by itself.
-for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-    if folder:
-        site.addsitedir(folder)
+sys.path[:0] = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 import triton_python_backend_utils as pb_utils  # noqa: E402 - found on the path from here on
 
