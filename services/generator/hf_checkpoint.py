@@ -81,7 +81,7 @@ def load_checkpoint(
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         load: Any = AutoProcessor.from_pretrained
-        processor = load(path, local_files_only=True)
+        processor = load(path, local_files_only=True, trust_remote_code=False)
         tokenizer = getattr(processor, "tokenizer", None)
         image_processor = getattr(processor, "image_processor", None)
     except Exception as error:

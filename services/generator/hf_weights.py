@@ -55,7 +55,12 @@ def load_weights(
             config = _quantization_config(parts, quantization, dtype)
             options = {"quantization_config": config, "device_map": {"": device}}
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            parts.base, local_files_only=True, dtype=dtype, output_loading_info=True, **options
+            parts.base,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            output_loading_info=True,
+            **options,
         )
         model, report = loaded
     except CheckpointError:
@@ -99,7 +104,7 @@ def _outside_decoder(parts: CheckpointParts) -> str:
     configure: Any = AutoConfig.from_pretrained
     build: Any = AutoModelForImageTextToText.from_config
     with torch.device("meta"):
-        model = build(configure(parts.base, local_files_only=True))
+        model = build(configure(parts.base, local_files_only=True, trust_remote_code=False))
     decoder = model.get_decoder()
     name = next((name for name, module in model.named_modules() if module is decoder), "")
     if not name:
