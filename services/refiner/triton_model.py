@@ -21,7 +21,7 @@ from services.chassis.peer_call import calling
 from services.chassis.peer_watch import PeerWatch
 from services.refiner.refine import Embedding, SharpMask
 from text4seg import wire
-from text4seg.errors import InternalError, OverloadedError, Text4SegError
+from text4seg.errors import InternalError, OverloadedError, PeerUnavailableError, Text4SegError
 
 PEER = "triton"
 """The name of Triton in errors, and of the fact in the refiner's health."""
@@ -156,8 +156,22 @@ async def open_triton_models(
 
     async def ask() -> tuple[HostedModel, ...]:
         with calling(PEER, "refine", None, _INFO_TIMEOUT_S, translate=_error) as timeout:
+            ready = await asking.ModelReady(
+                service_pb2.ModelReadyRequest(name=repository_name), timeout=timeout
+            )
+            if not ready.ready:
+                raise PeerUnavailableError(PEER, f"model {repository_name!r} is not ready")
             question = _request(repository_name, {"return_model_info": np.ones(1, dtype=np.bool_)})
-            return _read_models(await asking.ModelInfer(question, timeout=timeout))
+            try:
+                return _read_models(await asking.ModelInfer(question, timeout=timeout))
+            except grpc.aio.AioRpcError as failure:
+                # The question waits behind the calls at work: ready and busy, it is what it was.
+                busy = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED or _FULL in (
+                    failure.details() or ""
+                )
+                if known and (late or _FULL in (failure.details() or "")):
+                    return tuple(known.values())
+                raise
 
     def learn(models: tuple[HostedModel, ...]) -> None:
         known.update({model.name: model for model in models})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ from services.refiner.triton_model import TritonMaskModel, open_triton_models
 from tests.serving import request as segment_request
 from tests.serving import serving
 from tests.triton_server import MASKS, Triton, triton_server
-from text4seg.errors import InternalError, ModelLoadingError, OptionInvalidError, PeerUnavailableError
+from text4seg.errors import (
+    InternalError,
+    ModelLoadingError,
+    OptionInvalidError,
+    OverloadedError,
+    PeerUnavailableError,
+)
 from text4seg.segmentation import RefineMode
 from text4seg.v1 import refiner_service_pb2
 from text4seg.v1.refiner_service_pb2_grpc import RefinerServiceStub
@@ -99,6 +106,25 @@ async def until(suite: Any, *, serving_: bool) -> None:
     """Wait until the refiner's health is as expected; the test's own limit ends it."""
     while suite.refiner.health.serving is not serving_:
         await asyncio.sleep(0.05)
+
+
+async def test_a_full_queue_refuses(triton: Triton) -> None:
+    large = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    async with opened(triton) as models:
+        grabcut = models[0]
+        embedding = grabcut.embed(large)
+
+        def ask(seed: int) -> Any:
+            try:
+                return grabcut.decode(embedding, [COARSE], seed)
+            except OverloadedError as error:
+                return error
+
+        with ThreadPoolExecutor(40) as threads:
+            loop = asyncio.get_running_loop()
+            results = await asyncio.gather(*(loop.run_in_executor(threads, ask, seed) for seed in range(40)))
+    refused = [result for result in results if isinstance(result, OverloadedError)]
+    assert 0 < len(refused) <= 40 - 16
 
 
 async def test_what_a_model_does_not_take_is_told(triton: Triton) -> None:
