@@ -166,9 +166,7 @@ async def open_triton_models(
                 return _read_models(await asking.ModelInfer(question, timeout=timeout))
             except grpc.aio.AioRpcError as failure:
                 # The question waits behind the calls at work: ready and busy, it is what it was.
-                busy = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED or _FULL in (
-                    failure.details() or ""
-                )
+                late = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
                 if known and (late or _FULL in (failure.details() or "")):
                     return tuple(known.values())
                 raise
