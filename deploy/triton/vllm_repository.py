@@ -111,7 +111,7 @@ def model_files(
         **_ENGINE,
         **_FAMILY_ENGINE.get(family.name, {}),
         "enable_lora": lora,
-        **({"max_lora_rank": 128} if lora else {}),
+        **({"max_lora_rank": 64} if lora else {}),
     }
     if family.name in ("Qwen2.5-VL", "Qwen3-VL"):
         pixels = backbone.image_side**2

@@ -51,7 +51,8 @@ def test_the_repository_is_what_its_script_writes(index: int) -> None:
 def test_a_model_is_what_the_generator_understands(name: str) -> None:
     model = read_model(name, entry(name))
     assert (config(name).name, config(name).backend) == (name, "vllm")
-    assert model.backbone.name == name
+    side = next(backbone.image_side for _, backbone in SERVED if backbone.name == name)
+    assert model.image_size == (side, side)
     assert model.info.shape == (16, 16)
 
 
@@ -96,8 +97,8 @@ def test_options_make_a_model_for_a_checkpoint_of_yours(tmp_path: Path) -> None:
     arguments = ["--output", str(tmp_path / "out"), "--backbone", "llava-1.5-7b", "--checkpoint", "/mine"]
     assert vllm_repository.main([*arguments, "--entry", str(facts)]) == 0
     (folder,) = (tmp_path / "out").iterdir()
-    info = read_model("llava-1.5-7b", parsed(folder).parameters["text4seg"].string_value).info
-    assert (info.shape, info.version) == ((24, 24), "mine")
+    model = read_model("llava-1.5-7b", parsed(folder).parameters["text4seg"].string_value)
+    assert (model.info.shape, model.info.version, model.image_size) == ((24, 24), "mine", (96, 128))
     assert json.loads((folder / "1" / "model.json").read_text("utf-8"))["model"] == "/mine"
 
 

@@ -22,7 +22,7 @@ from PIL.Image import Resampling
 from services.generator.answer_grammar import answer_sentence_of
 from services.generator.images import ImageReader, squash
 from services.generator.triton import tensors
-from text4seg.backbones import Backbone, PromptForm, find_backbone
+from text4seg.backbones import PromptForm, find_backbone
 from text4seg.descriptors import Codec
 from text4seg.ebnf import answer_ebnf
 from text4seg.errors import CheckpointError, QueryInvalidError
@@ -45,14 +45,14 @@ class VllmModel:
 
     Attributes:
         name: in Triton's repository.
-        backbone: its profile.
+        image_size: (height, width) that images are squashed to.
         prompt: how its conversations are written.
         info: what the generator says about it.
         lora: name of the adapter to use; empty: none.
     """
 
     name: str
-    backbone: Backbone
+    image_size: tuple[int, int]
     prompt: PromptForm
     info: GeneratorInfo
     lora: str
@@ -69,12 +69,14 @@ def read_model(name: str, parameter: str) -> VllmModel:
         found = find_backbone(str(entry["backbone"]))
         if found is None:
             raise ValueError(f"there is no profile of a backbone {entry['backbone']!r}")
+        family, backbone = found
         rows, columns = (int(side) for side in entry["grid"])
+        height, width = (int(side) for side in entry.get("image_size") or [backbone.image_side] * 2)
         calibration = entry.get("calibration") or {}
         return VllmModel(
             name=name,
-            backbone=found[1],
-            prompt=found[0].prompt,
+            image_size=(height, width),
+            prompt=family.prompt,
             info=GeneratorInfo(
                 model=str(entry.get("model") or name),
                 version=str(entry["version"]),
@@ -127,9 +129,9 @@ class VllmDialect:
         return self._model.info
 
     def _squashed(self, data: bytes) -> bytes:
-        side = self._model.backbone.image_side
+        picture = squash(self._read_image(data), self._model.image_size, Resampling.BICUBIC)
         file = io.BytesIO()
-        squash(self._read_image(data), (side, side), Resampling.BICUBIC).save(file, "PNG", compress_level=1)
+        picture.save(file, "PNG", compress_level=1)
         return file.getvalue()
 
 
