@@ -91,9 +91,8 @@ def test_grammars_are_such_as_the_backend_checks(name: str, labels: tuple[str, .
 
 def test_options_make_a_model_for_a_checkpoint_of_yours(tmp_path: Path) -> None:
     facts = tmp_path / "config.json"
-    facts.write_text(
-        json.dumps({"text4seg": {"grid": [24, 24], "codec": "r-rle", "version": "mine"}}), "utf-8"
-    )
+    mine = {"grid": [24, 24], "version": "mine", "image_size": [96, 128]}
+    facts.write_text(json.dumps({"text4seg": mine}), "utf-8")
     arguments = ["--output", str(tmp_path / "out"), "--backbone", "llava-1.5-7b", "--checkpoint", "/mine"]
     assert vllm_repository.main([*arguments, "--entry", str(facts)]) == 0
     (folder,) = (tmp_path / "out").iterdir()
