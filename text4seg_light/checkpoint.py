@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from text4seg_light.model import LightConfig, LightRefiner
 
@@ -25,7 +25,8 @@ def save(model: LightRefiner, file: Path) -> None:
     }
     partial = file.with_suffix(".partial")
     # One entry: several come out in any order, and equal weights would not make equal files.
-    save_file(weights, partial, {_ENTRY: json.dumps({"format": _FORMAT, "config": asdict(model.config)})})
+    entry = json.dumps({"format": _FORMAT, "config": asdict(model.config)})
+    partial.write_bytes(to_bytes(weights, {_ENTRY: entry}))
     partial.replace(file)
 
 

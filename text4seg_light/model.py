@@ -4,7 +4,8 @@ Prompt encoder, two-way transformer and mask decoder are those of SAM (Kirillov 
 segment-anything, made small. Instead of a vision transformer, an EfficientNet-Lite (Tan and Le, 2019) with
 ImageNet weights sees the image; its finer maps are added while the mask is upscaled, as in SAM 2 (Ravi et
 al. 2024), because they know where edges are. The coarse mask is the only prompt, and the decoder's answer is
-added to it: the network learns what to change.
+added to it: the network learns what to change. Where the coarse mask is the same all round, much has to speak
+for a change: it is seldom wrong by more than a cell or two.
 
 The frame is the image squashed to a square, as the language model sees it: grids lie on it without padding.
 """
@@ -31,6 +32,8 @@ _STRIDE = 16
 _MASK_CHANNELS = 16
 """Channels inside the prompt encoder."""
 _QUALITY_LAYERS = 2
+_AROUND = 17
+"""Side of the square, in pixels of stride 4, that tells whether the coarse mask is the same all round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class LightRefiner(nn.Module):
         )
         self.trust = nn.Parameter(torch.tensor(4.0))
         """Logit of a cell that is surely in the coarse mask, before the network says anything."""
+        self.firmness = nn.Parameter(torch.tensor(4.0))
+        """What is added to it where all the cells round it are, too."""
 
     def encode(self, pixels: torch.Tensor) -> Features:
         """Return the encoder's maps of images, float [images, 3, side, side] from :func:`image_pixels`."""
@@ -138,7 +143,8 @@ class LightRefiner(nn.Module):
         prior = 2 * coarse - 1
         sparse, dense = self.prompt_encoder(points=None, boxes=None, masks=prior)
         change, quality = self.decoder(image, self.prompt_encoder.get_dense_pe(), sparse, dense)
-        return change + self.trust * prior, quality
+        around = functional.avg_pool2d(prior, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+        return change + self.trust * prior + self.firmness * around**3, quality
 
 
 class _Neck(nn.Module):

@@ -36,6 +36,7 @@ def silent(model):
     for layer in model.decoder.output_hypernetworks_mlps[0].layers:
         layer.weight.zero_()
         layer.bias.zero_()
+    model.firmness.fill_(0)
     return model
 
 
@@ -46,6 +47,22 @@ def test_a_network_that_changes_nothing_returns_the_interpolated_coarse_mask(siz
     for coarse in (box(), box(0, 16, 0, 4), box()[::-1], np.eye(8, dtype=np.float32)):
         (sharp,) = model.decode(embedding, [coarse], 0)
         assert iou(sharp.mask, upsample_coarse(coarse, size)) > 0.93
+
+
+def test_firmness_counts_where_the_mask_is_the_same_all_round():
+    refiner = silent(tiny_light(config=replace(TINY, side=256)))
+    image = refiner.project(refiner.encode(image_pixels(picture((90, 160)), 256)))
+    coarse = refiner.place(box())[None]
+    soft, _ = refiner.decode(image, coarse)
+    refiner.firmness.fill_(3)
+    firm, _ = refiner.decode(image, coarse)
+    added = (firm - soft)[0, 0]
+    inside, outside, outline = added[22, 30], added[60, 60], added[12, 30]  # 4 pixels per cell
+    assert inside > 0.5
+    assert outside == pytest.approx(-3, abs=1e-4)
+    assert abs(outline) < 0.1 * inside
+    full, _ = refiner.decode(image, torch.ones_like(coarse))
+    assert torch.allclose(full, refiner.trust + refiner.firmness)
 
 
 def test_the_image_and_the_mask_make_a_difference_and_the_seed_none():

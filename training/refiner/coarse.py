@@ -9,11 +9,11 @@ from text4seg.masks import coverage
 
 SHAPES = ((16, 16),) * 8 + ((24, 24), (32, 32))
 """Grids that are drawn from: mostly the one of referring expressions."""
-MOST_FLIPPED = 0.3
+MOST_FLIPPED = 0.25
 """Largest share of border cells that are turned over."""
-SHIFTED = 0.15
+SHIFTED = 0.1
 """Share of coarse masks that lie one cell beside the object."""
-SHARES = 0.1
+SHARES = 0.15
 """Share of inputs that are not masks but the share of each cell that is covered."""
 
 
