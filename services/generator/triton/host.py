@@ -184,6 +184,8 @@ class GeneratorHost:
         except Exception as failure:
             _LOG.exception("unhandled")
             error = InternalError(f"{type(failure).__name__}: {failure}")
+        finally:
+            writing.cancel()
         if not progress.closed:
             code = "CANCELLED" if cancelled else _TRITON_CODES.get(error.reason if error else "", "INTERNAL")
             _attempt(lambda: call.reply.fail(code, wire.error_to_text(error or InternalError("no answer"))))
