@@ -1,4 +1,4 @@
-"""One call to another service, and what its failure means here."""
+"""Calls to another service: how to reach it, and what a call's failure means here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,24 @@ from text4seg.errors import (
     ServiceUnavailableError,
     Text4SegError,
 )
+
+
+def channel_options(max_message_bytes: int = -1) -> list[tuple[str, int]]:
+    """Return the options of a channel to a peer: it connects again soon after the peer was lost.
+
+    Args:
+        max_message_bytes: largest message, in bytes; -1: any.
+    """
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.keepalive_time_ms", 60_000),
+        # Otherwise two services of one process that use the same address would share one connection's fate.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from services.chassis.logs import REQUEST_ID_HEADER, current_request_id
-from services.chassis.peer_call import calling
+from services.chassis.peer_call import calling, channel_options
 from services.chassis.peer_watch import PeerWatch
 from services.chassis.server import StartupError
 from services.orchestrator.ports import Budget
@@ -70,16 +70,7 @@ async def open_channel(address: str, options: PeerOptions) -> AsyncIterator[grpc
     Raises:
         StartupError: a TLS file cannot be read.
     """
-    arguments = [
-        ("grpc.max_receive_message_length", options.max_message_bytes),
-        ("grpc.max_send_message_length", options.max_message_bytes),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2000),
-        ("grpc.keepalive_time_ms", 60_000),
-        # Otherwise two services of one process that use the same address would share one connection's fate.
-        ("grpc.use_local_subchannel_pool", 1),
-    ]
+    arguments = channel_options(options.max_message_bytes)
     if options.tls_ca is None:
         channel = grpc.aio.insecure_channel(address, arguments)
     else:

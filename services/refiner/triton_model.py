@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from services.chassis.peer_call import calling
+from services.chassis.peer_call import calling, channel_options
 from services.chassis.peer_watch import PeerWatch
 from services.refiner.refine import Embedding, SharpMask
 from text4seg import wire
@@ -28,16 +28,6 @@ PEER = "triton"
 
 _INFO_TIMEOUT_S = 5.0
 _RETRY_S = 0.5
-CHANNEL = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.use_local_subchannel_pool", 1),
-]
-"""Options of channels to Triton."""
-
 _FULL = "maximum queue size"
 """Part of Triton's own text when its queue is full."""
 
@@ -150,7 +140,7 @@ async def open_triton_models(
         report: told whether it can be reached.
     """
     report(False)
-    channel = grpc.aio.insecure_channel(url, CHANNEL)
+    channel = grpc.aio.insecure_channel(url, channel_options())
     asking: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     known: dict[str, HostedModel] = {}
 
@@ -179,7 +169,7 @@ async def open_triton_models(
         async with watch.running():
             while not known:
                 await asyncio.sleep(_RETRY_S)
-            with grpc.insecure_channel(url, CHANNEL) as blocking:
+            with grpc.insecure_channel(url, channel_options()) as blocking:
                 stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(blocking)
                 yield tuple(
                     TritonMaskModel(stub, repository_name, partial(known.__getitem__, name), timeout_s)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+from services.chassis.peer_call import channel_options
 from services.refiner.grabcut_model import GrabCutModel
 from services.refiner.identity_model import IdentityModel
-from services.refiner.triton_model import CHANNEL, HostedModel, TritonMaskModel
+from services.refiner.triton_model import HostedModel, TritonMaskModel
 from tests.triton_server import MASKS
 
 SIZES = [(1, 1), (1, 40), (37, 5), (3, 900), (3000, 1), (300, 200), (513, 700)]
@@ -40,7 +41,7 @@ def model(request):
         return
     grabcut = GrabCutModel()
     hosted = HostedModel(grabcut.name, grabcut.version, grabcut.batch)
-    with grpc.insecure_channel(request.getfixturevalue("triton").url, CHANNEL) as channel:
+    with grpc.insecure_channel(request.getfixturevalue("triton").url, channel_options()) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         yield TritonMaskModel(stub, MASKS, lambda: hosted, timeout_s=60)
 

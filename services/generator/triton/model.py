@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.chassis.deadline import Deadline
 from services.chassis.logs import current_request_id
-from services.chassis.peer_call import calling
+from services.chassis.peer_call import calling, channel_options
 from services.chassis.peer_watch import PeerWatch
 from services.generator.images import ImageReader
 from services.generator.triton import payloads, tensors, vllm
@@ -26,15 +26,6 @@ PEER = "triton"
 _LOG = logging.getLogger(__name__)
 
 _INFO_TIMEOUT_S = 5.0
-_CHANNEL = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 # Errors inside a stream end it with a real status, instead of a text in a response.
 _METADATA = (("triton_grpc_error", "true"),)
 
@@ -205,7 +196,7 @@ async def open_triton_model(
     Triton need not be there yet.
     """
     report(False)
-    channel = grpc.aio.insecure_channel(url, list(_CHANNEL))
+    channel = grpc.aio.insecure_channel(url, channel_options())
     try:
         engine = TritonTextModel(channel, model, read_image, timeout_s, refresh_s, report)
         async with engine.watch.running():
