@@ -132,6 +132,8 @@ class TritonServer:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for region in Path("/dev/shm").glob(f"{_shared_memory(self.address)}*"):
+            region.unlink(missing_ok=True)  # a killed server leaves them
 
     @staticmethod
     def _is_ready(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> bool:
@@ -192,6 +194,10 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
+def _shared_memory(address: str) -> str:
+    return f"text4seg-port-{address.rpartition(':')[2]}-"
+
+
 def _check_free(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
@@ -226,8 +232,8 @@ def _command(
         *(f"--load-model={model}" for model in models),
         "--disable-auto-complete-config",
         f"--backend-directory={backends}",
-        # Two servers on one machine must not share memory regions; the port tells them apart.
-        f"--backend-config=python,shm-region-prefix-name=text4seg-{port}",
+        # Two servers on one machine must not share memory regions.
+        f"--backend-config=python,shm-region-prefix-name={_shared_memory(address)}",
         f"--grpc-address={host}",
         f"--grpc-port={port}",
         f"--http-address={http_host}",
