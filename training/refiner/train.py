@@ -134,9 +134,10 @@ def draw(model: LightRefiner, pool: Pool, pace: Pace, rng: np.random.Generator) 
 
 def learn(model: LightRefiner, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Return the parts of the loss, and the mean intersection over union before and after sharpening."""
-    projected = model.project(batch.features)
-    of_each = ProjectedImage(*(part[batch.image_of] for part in projected))
-    logits, quality = model.decode(of_each, batch.coarse)
+    with torch.autocast(batch.coarse.device.type, dtype=torch.bfloat16):
+        projected = model.project(batch.features)
+        of_each = ProjectedImage(*(part[batch.image_of] for part in projected))
+        logits, quality = (part.float() for part in model.decode(of_each, batch.coarse))
     with torch.no_grad():
         size = batch.truth.shape[-2:]
         masks = {"coarse": batch.coarse - 0.5, "sharp": logits}
