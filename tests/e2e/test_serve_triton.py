@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -57,8 +58,7 @@ def test_a_photograph_is_segmented_by_the_model_in_triton(tmp_path: Path) -> Non
         process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0
     finally:
-        process.kill()
-        process.wait()
+        end(process)
     records = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.startswith("{")]
     calls = [record for record in records if record["service"] == "triton" and record["message"] == "call"]
     assert [call["code"] for call in calls] == ["OK"]
@@ -87,11 +87,25 @@ def test_what_prevents_the_start_is_one_line(option: str, value: str, said: str)
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     address = ["--address", free_address(), "--http-address", free_address()]
-    return subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "deploy.triton.serve", *address, *arguments],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=START_S,
-        check=False,
     )
+    try:
+        output, errors = process.communicate(timeout=START_S)
+    finally:
+        end(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Let the launcher end its server; killed, it would leave it behind."""
+    process.terminate()
+    try:
+        process.wait(90)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
