@@ -51,7 +51,7 @@ def test_an_interpreter_without_its_library(
 
 def test_an_address_that_is_taken_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
     with (
-        pytest.raises(serve.TritonSetupError, match="cannot listen on 127.0.0.1:99999"),
+        pytest.raises(serve.TritonSetupError, match=r"cannot listen on 127\.0\.0\.1:99999"),
         serve.running(tmp_path, (), address="127.0.0.1:99999"),
     ):
         pass
