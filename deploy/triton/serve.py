@@ -201,9 +201,12 @@ def _shared_memory(address: str) -> str:
 def _check_free(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_server((host, int(port))):
+        number = int(port)
+        if not 0 <= number < 1 << 16:
+            raise ValueError("port must be 0-65535")
+        with socket.create_server((host, number)):
             pass
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         raise TritonSetupError(f"cannot listen on {address}: {error}") from error
 
 

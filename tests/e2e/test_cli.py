@@ -37,6 +37,8 @@ def _start(
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
+        # A test run in the background of a shell ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

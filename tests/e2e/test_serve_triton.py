@@ -58,7 +58,7 @@ def test_a_photograph_is_segmented_by_the_model_in_triton(tmp_path: Path) -> Non
         process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0
     finally:
-        end(process)
+        stop(process)
     records = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.startswith("{")]
     calls = [record for record in records if record["service"] == "triton" and record["message"] == "call"]
     assert [call["code"] for call in calls] == ["OK"]
@@ -97,11 +97,11 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         output, errors = process.communicate(timeout=START_S)
     finally:
-        end(process)
+        stop(process)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def end(process: subprocess.Popen[Any]) -> None:
+def stop(process: subprocess.Popen[Any]) -> None:
     """Let the launcher end its server; killed, it would leave it behind."""
     process.terminate()
     try:
