@@ -50,7 +50,7 @@ lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into re
 baseline: $(VENV)/.dev ## Accept the protos as released: later changes are checked against them
 	$(BIN)/buf build --output protos/released.binpb
 
-train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PERSONS=DIR] [MINUTES=70], or SMOKE=1 for a few minutes without data
+train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PERSONS=DIR] [MINUTES=120], or SMOKE=1 for a few minutes without data
 	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PERSONS),--persons $(PERSONS)) $(if $(MINUTES),--minutes $(MINUTES)) --sprites $(SPRITES)
 
 train-light: $(VENV)/.training ## Train the light refiner: PHOTOS=DIR, or SMOKE=1 to try the recipe on drawn pictures

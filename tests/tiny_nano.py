@@ -22,7 +22,7 @@ SIZES = {
     "intermediate_size": 64,
     "num_attention_heads": 4,
     "num_image_layers": 1,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 4,
 }
 
 

@@ -10,7 +10,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     Attributes:
         num_image_layers: Layers in which visual tokens see only each other, before any text.
-        num_hidden_layers: Layers of the language model.
+        num_hidden_layers: Layers of the language model; the last one is the readout.
         tower: Name of the timm architecture of the vision tower.
         image_size: Side of the square input image in pixels.
         grid: Rows (and columns) of the descriptor grid; one visual token per cell.
@@ -28,7 +28,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         intermediate_size: int = 640,
         num_attention_heads: int = 8,
         num_image_layers: int = 2,
-        num_hidden_layers: int = 5,
+        num_hidden_layers: int = 6,
         tower: str = "tf_efficientnet_lite2",
         tower_channels: tuple[int, int] = (120, 1280),
         tower_classes: int = 1000,

@@ -17,6 +17,7 @@ from transformers.utils.generic import ModelOutput
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.layers import Layer, rotary_tables
 from text4seg_nano.positions import grid_positions
+from text4seg_nano.readout import Readout
 from text4seg_nano.vision import Connector, VisionTower
 
 
@@ -52,7 +53,8 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         self.connector = Connector(config)
         self.image_layers = nn.ModuleList([Layer(config, None) for _ in range(config.num_image_layers)])
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList([Layer(config, number) for number in range(config.num_hidden_layers)])
+        self.layers = nn.ModuleList([Layer(config, number) for number in range(config.num_hidden_layers - 1)])
+        self.readout = Readout(config)
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
@@ -124,6 +126,33 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         heads += [seen] * (self.config.num_attention_heads - len(heads))
         return torch.stack(heads, dim=1)
 
+    def cells_of(self, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Return the states of the visual tokens, normalised, float [batch, visual tokens, hidden].
+
+        Args:
+            hidden: What goes into the last transformer layer, float [batch, length, hidden].
+            positions: `positions.grid_positions` of the same tokens; each text has equally many visual ones.
+        """
+        row, _, describes = positions.unbind(-1)
+        cells = hidden[(row >= 0) & (describes == 0)].view(len(hidden), -1, hidden.shape[-1])
+        return functional.rms_norm(cells, cells.shape[-1:])
+
+    def logits_of(self, hidden: torch.Tensor, cells: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the next tokens, float [batch, length, vocabulary].
+
+        Args:
+            hidden: Last states, float [batch, length, hidden].
+            cells: From `cells_of`; without any the text alone decides.
+            positions: `positions.grid_positions` of these tokens, int64 [batch, length, 3].
+        """
+        tokens = self.norm(hidden)
+        if not cells.shape[1]:
+            return torch.Tensor(self.lm_head(tokens))
+        names, lengths = self.readout(tokens, cells, positions)
+        logits: torch.Tensor = self.lm_head(tokens + names)
+        counts = torch.tensor(self.config.count_token_ids[: self.config.grid], device=logits.device)
+        return logits.index_add(-1, counts, lengths.to(logits.dtype))
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -184,8 +213,12 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         for layer in self.layers:
             hidden = layer(hidden, rotary, mask, past_key_values)
             states.append(hidden)
+        read = states[-2]
+        if past_key_values is not None:
+            read = past_key_values.update(read[:, None], read[:, None], len(self.layers))[0][:, 0]
+        cells = self.cells_of(read, grid_position_ids)
         kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(self.norm(hidden[:, kept]))
+        logits = self.logits_of(hidden[:, kept], cells, grid_position_ids[:, past:][:, kept])
         loss = None
         if labels is not None:
             loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())

@@ -66,7 +66,7 @@ class Connector(nn.Module):
         self.grid = config.grid
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(0.3)
         self.up = nn.Linear(channels, 2 * hidden)
         self.down = nn.Linear(2 * hidden, hidden)
         self.class_words = nn.Linear(config.tower_classes, hidden, bias=False)
@@ -80,13 +80,28 @@ class Connector(nn.Module):
             class_logits: The tower's class logits at each place of the head,
                 float [batch, grid / 2, grid / 2, classes].
         """
+        return self.project(self.features(middle, head)) + self.expected_words(class_logits)
+
+    def features(self, middle: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        """Return both tower features of each cell, float [batch, grid * grid, channels]."""
         size = (self.grid, self.grid)
         head = functional.interpolate(head, size=size, mode="bilinear", align_corners=False)
-        features = torch.cat([middle, head], dim=1).flatten(2).transpose(1, 2)
+        return torch.cat([middle, head], dim=1).flatten(2).transpose(1, 2)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Map features of cells into word-embedding space, float [..., channels] to [..., hidden]."""
         features = self.dropout((features - self.mean) / self.deviation)
+        projected: torch.Tensor = self.down(functional.gelu(self.up(features)))
+        return projected
+
+    def expected_words(self, class_logits: torch.Tensor) -> torch.Tensor:
+        """Return the expected embedding of the tower's class names, float [batch, grid * grid, hidden]."""
         # In single precision: half precision is too coarse for a softmax over a thousand classes.
         shares = class_logits.float().softmax(dim=-1).to(self.class_words.weight.dtype)
         words = self.class_words(shares).permute(0, 3, 1, 2)
-        words = functional.interpolate(words, size=size, mode="bilinear", align_corners=False)
-        projected: torch.Tensor = self.down(functional.gelu(self.up(features)))
-        return projected + words.flatten(2).transpose(1, 2)
+        size = (self.grid, self.grid)
+        return (
+            functional.interpolate(words, size=size, mode="bilinear", align_corners=False)
+            .flatten(2)
+            .transpose(1, 2)
+        )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import text4seg_nano  # noqa: F401 - registers the model's classes
 from tests.nano_data import write_photos, write_sprites
 from tests.tiny_nano import SIZES, TOWER, tiny_tokenizer
+from text4seg.scores import Calibration
 from training.nano.__main__ import main
 from training.nano.batch import Collator, padded
-from training.nano.evaluate import calibration_error, centres, photo_items, scene_items, well_formed
-from training.nano.losses import LOSS_WEIGHTS, losses
+from training.nano.calibration import calibration_error, fit_calibration
+from training.nano.evaluate import centres, photo_items, scene_items, well_formed, write_calibration
+from training.nano.losses import LOSS_WEIGHTS, losses, mean_embedding
+from training.nano.naming import draw_cells, teach_names
 from training.nano.photos import load_photos
 from training.nano.pool import Pool, split_sprites
 from training.nano.questions import GRID
@@ -57,7 +61,7 @@ def toy_pool(scenes=12):
         planes = noise + np.stack([shown == index for index in range(sum(CHANNELS))])
         middle.append(planes[: CHANNELS[0]])
         head.append(planes[CHANNELS[0] :, ::2, ::2])
-        meta.append(([NOUNS[name]], share[None], True, 3))
+        meta.append(([NOUNS[name]], share[None], True, 3, ["red"]))
     part = {
         "middle": torch.from_numpy(np.stack(middle)).half(),
         "head": torch.from_numpy(np.stack(head)).half(),
@@ -105,7 +109,7 @@ def test_losses_fall_on_a_toy_pool():
     batch = collate([draw_questions(pool, pick, SUBJECTS, 2, rng) for pick in picks[:4]])
     history = []
     for _ in range(12):
-        parts = losses(model, batch, pool.middle[picks].float(), pool.head[picks].float(), labels, nouns, 2)
+        parts = losses(model, batch, *(part.float() for part in pool.features(picks)), labels, nouns)
         total = sum(weight * parts[name] for name, weight in LOSS_WEIGHTS.items())
         optimizer.zero_grad()
         total.backward()
@@ -130,7 +134,7 @@ def test_every_learned_parameter_gets_a_gradient():
     )
     labels = torch.stack([pool.labels(pick) for pick in picks])
     nouns = padded(phrase_tokens(tiny_tokenizer(), ["others", *NOUNS]))
-    parts = losses(model, batch, pool.middle[picks].float(), pool.head[picks].float(), labels, nouns, 0)
+    parts = losses(model, batch, *(part.float() for part in pool.features(picks)), labels, nouns)
     sum(weight * parts[name] for name, weight in LOSS_WEIGHTS.items()).backward()
     without = [
         name
@@ -140,10 +144,33 @@ def test_every_learned_parameter_gets_a_gradient():
     assert without == []
 
 
+def naming_accuracy(model, cells, classes):
+    model.eval()
+    with torch.inference_mode():
+        states = model.connector.project(cells.features.float()) + cells.words.float()
+    return float(((states @ classes.T).argmax(-1) == cells.labels).float().mean())
+
+
+def test_the_connector_learns_names_by_itself():
+    pool = toy_pool()
+    model = toy_model(pool)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cells = draw_cells(model, pool, np.random.default_rng(0))
+    assert set(cells.labels.tolist()) == {0, 1, 2, 3}
+    assert len(cells.features) == len(cells.words) == len(cells.labels) < 12 * 40
+    nouns = padded(phrase_tokens(tiny_tokenizer(), ["others", *NOUNS]))
+    classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
+    unlearned = naming_accuracy(model, cells, classes)
+    teach_names(model, cells, classes, minutes=1.0, clock=ticks())
+    assert naming_accuracy(model, cells, classes) > max(0.8, unlearned)
+    changed = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
+    assert {name.split(".")[0] for name in changed} == {"connector"}
+
+
 def test_training_ends_in_time_and_writes_a_checkpoint(tmp_path, capsys):
     pool = toy_pool()
     model = toy_model(pool)
-    pace = Pace(minutes=6 / 60, images=2, questions=2, extra=1, show_every=2)
+    pace = Pace(minutes=6 / 60, images=2, questions=2, show_every=2)
     train(model, tiny_tokenizer(), pool, SUBJECTS, tmp_path, pace, clock=ticks())
     state = state_of(tmp_path)
     assert state["step"] == 5
@@ -165,7 +192,7 @@ class InterruptedRunError(Exception):
 
 def test_an_interrupted_run_goes_on(tmp_path, capsys):
     pool = toy_pool()
-    pace = Pace(minutes=9 / 60, images=2, questions=1, extra=1, keep_every=2)
+    pace = Pace(minutes=9 / 60, images=2, questions=1, keep_every=2)
     clock = ticks()
 
     def breaking():
@@ -197,7 +224,7 @@ def test_an_interrupted_run_goes_on(tmp_path, capsys):
 
 def test_same_seed_same_training(tmp_path):
     pool = toy_pool()
-    pace = Pace(minutes=4 / 60, images=2, questions=1, extra=1)
+    pace = Pace(minutes=4 / 60, images=2, questions=1)
     states = []
     for folder in ("one", "other"):
         model = toy_model(pool)
@@ -217,7 +244,7 @@ def test_the_learning_rate_rises_and_falls():
 
 def recipe_for(data, out, **fields):
     photos, sprites = data
-    pace = Pace(minutes=4 / 60, images=2, questions=2, extra=1)
+    pace = Pace(minutes=4 / 60, naming=3 / 60, images=2, questions=2)
     facts = {"photos": photos, "scenes": 16, "pace": pace, "sizes": {**SIZES, **TOWER}} | fields
     return Recipe(sprites=sprites, out=out, **facts)
 
@@ -241,6 +268,30 @@ def test_from_data_to_a_checkpoint_that_answers(data, tmp_path, capsys):
     run(recipe_for(data, out), TINY, ticks())
     assert (out / "scenes-000.pt").stat().st_mtime_ns == drawn
     assert "going on from step" in capsys.readouterr().out
+
+
+def test_a_run_can_go_on_from_a_checkpoint(data, tmp_path):
+    run(recipe_for(data, tmp_path / "first"), TINY, ticks())
+    recipe = recipe_for(data, tmp_path / "second", start=tmp_path / "first", seed=1)
+    run(replace(recipe, pace=replace(recipe.pace, minutes=0, naming=0)), TINY, ticks())
+    first, second = (
+        AutoModelForImageTextToText.from_pretrained(tmp_path / name).state_dict()
+        for name in ("first", "second")
+    )
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(data, tmp_path):
+    run(recipe_for(data, tmp_path / "first"), TINY, ticks())
+    recipe = recipe_for(data, tmp_path / "second", start=tmp_path / "first")
+    with pytest.raises(ValueError, match="was trained with other sizes or words"):
+        run(replace(recipe, sizes={**recipe.sizes, "intermediate_size": 24}), TINY, ticks())
+    with pytest.raises(ValueError, match="is another model"):
+        run(
+            replace(recipe, out=tmp_path / "third", sizes={**recipe.sizes, "num_image_layers": 2}),
+            TINY,
+            ticks(),
+        )
 
 
 def test_held_out_data_is_not_trained_on(data, tmp_path):
@@ -320,3 +371,22 @@ def test_figures_of_evaluation():
     truth = np.zeros((8, 12), bool)
     truth[:4, 6:] = True
     assert centres(truth, (2, 2)).tolist() == [[False, True], [False, False]]
+
+
+def test_calibration_finds_the_scaling_that_data_were_drawn_with():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.02, 0.98, 20_000)
+    truly = Calibration(temperature=2.0, bias=-0.5).apply(confidence)
+    right = rng.random(len(confidence)) < truly
+    fitted = fit_calibration(confidence, right)
+    assert fitted.temperature == pytest.approx(2.0, rel=0.1)
+    assert fitted.bias == pytest.approx(-0.5, abs=0.1)
+    assert calibration_error(fitted.apply(confidence), right) < 0.02 < calibration_error(confidence, right)
+
+
+def test_a_calibration_is_written_where_serving_reads_it(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"text4seg": {"model": "m"}, "hidden_size": 8}))
+    write_calibration(tmp_path, Calibration(temperature=1.5, bias=0.25))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["hidden_size"] == 8
+    assert config["text4seg"] == {"model": "m", "calibration": {"temperature": 1.5, "bias": 0.25}}

@@ -8,6 +8,7 @@ from tests.nano_data import write_photos, write_sprites
 from tests.tiny_nano import TOWER
 from text4seg_nano import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
+from training.nano.colours import COLOURS
 from training.nano.photos import load_photos
 from training.nano.pool import BATCH, CLEAR, UNKNOWN, Pool, features, make_pool
 from training.nano.questions import GRID
@@ -39,12 +40,14 @@ def test_parts_hold_whole_batches(part, data):
     assert part["middle"].dtype == part["head"].dtype == torch.float16
     assert len(part["meta"]) == BATCH
     nouns = {"tabby", "doormat", *(sprite.noun for sprite in data[1])}
-    for names, shares, complete, source in part["meta"]:
+    for names, shares, complete, source, colours in part["meta"]:
         assert set(names) <= nouns
         assert shares.shape == (len(names), GRID, GRID)
         assert shares.dtype == np.uint8
-        assert complete
+        assert isinstance(complete, bool)
         assert source in (-1, 1, 2, 3)
+        assert len(colours) == len(names)
+        assert set(colours) <= {"", *COLOURS}
 
 
 def test_half_of_the_scenes_are_composed(part, data):
@@ -63,7 +66,7 @@ def test_same_seed_same_pool(tower, data, part):
 
 def test_sprites_alone(tower, data):
     made = make_pool(tower, (), data[1], 1, composed=0.5, seed=0)
-    assert all(names and source == -1 for names, _, _, source in made["meta"])
+    assert all(names and source == -1 for names, _, _, source, _ in made["meta"])
 
 
 def test_features_are_those_of_the_tower(tower, data):
@@ -115,9 +118,12 @@ def test_nothing_is_called_others_where_not_all_is_annotated():
 def test_parts_are_joined_and_measured(part):
     pool = Pool([part, part], ["others", *{name for meta in part["meta"] for name in meta[0]}])
     assert len(pool) == 2 * BATCH
+    middle, head = pool.features([1, BATCH, BATCH + 1])
+    assert torch.equal(middle, part["middle"][[1, 0, 1]])
+    assert torch.equal(head, part["head"][[1, 0, 1]])
     mean, deviation = pool.statistics()
     assert mean.shape == deviation.shape == (sum(TOWER["tower_channels"]),)
-    first = pool.middle[:, 0].float()
+    first = torch.cat([part["middle"], part["middle"]])[:, 0].float()
     assert mean[0] == pytest.approx(float(first.mean()), abs=1e-4)
     assert deviation[0] == pytest.approx(max(0.05, float(first.std())), abs=1e-3)
     assert deviation.min() >= 0.05

@@ -15,6 +15,7 @@ from training.nano.questions import (
     MOST_RUNS,
     PRESENT,
     caption,
+    coloured,
     positional,
     questions_of,
     referring,
@@ -48,9 +49,11 @@ def scenes(draw):
     return names, np.stack(boxes) if boxes else np.zeros((0, GRID, GRID), np.uint8)
 
 
-def ask(names, shares, seed, count=6, **options):
+def ask(names, shares, seed, count=6, colours=None, **options):
     facts = {"complete": True, "captions": (), "nouns": NOUNS, "sprite_nouns": NOUNS[:3]} | options
-    return questions_of(names, shares, count=count, rng=random.Random(seed), **facts)
+    return questions_of(
+        names, shares, colours or [""] * len(names), count=count, rng=random.Random(seed), **facts
+    )
 
 
 def check(example):
@@ -113,7 +116,7 @@ def test_share_of_absent_targets():
     examples = [example for seed in range(300) for example in ask(["cat"], shares, seed)]
     asked = [example for example in examples if example.referring]
     absent = [example for example in asked if not example.cells.any()]
-    assert 0.1 < len(absent) / len(asked) < 0.25
+    assert 0.15 < len(absent) / len(asked) < 0.35
 
 
 def test_names_of_other_data_sets_are_not_called_absent():
@@ -171,6 +174,34 @@ def test_no_position_without_two_things_clearly_apart():
     three = np.stack([SIDES["left"], SIDES["right"], SIDES["top"]])
     assert positional(["cat"] * 3, three, rng) is None
     assert positional([], np.zeros((0, GRID, GRID), np.uint8), rng) is None
+
+
+def asked_by_colour(names, colours, boxes, count=60):
+    """Every phrase that is asked, with the cells of its answer."""
+    examples = [coloured(names, np.stack(boxes), colours, random.Random(seed)) for seed in range(count)]
+    return {example.labels[0]: example.cells > 0 for example in examples if example is not None}
+
+
+def test_coloured_phrases_pick_the_things_of_that_colour():
+    boxes = [share(0, 0, 4, 4), share(0, 8, 4, 4), share(8, 0, 4, 4)]
+    asked = asked_by_colour(["cup", "cup", "cup"], ["red", "blue", "red"], boxes)
+    assert np.array_equal(asked.pop("red cup"), (boxes[0] + boxes[2]) > 0)
+    assert np.array_equal(asked.pop("blue cup"), boxes[1] > 0)
+    assert asked
+    assert not any(cells.any() for cells in asked.values())
+
+
+def test_colours_that_may_be_called_alike_are_not_called_absent():
+    asked = asked_by_colour(["cup"], ["red"], [share(0, 0, 4, 4)])
+    assert set(asked).isdisjoint({"pink cup", "orange cup", "brown cup"})
+    assert {"green cup", "blue cup"} <= set(asked)
+
+
+def test_no_colour_is_asked_for_where_one_is_not_told():
+    boxes = [share(0, 0, 4, 4), share(0, 8, 4, 4)]
+    assert asked_by_colour(["cup", "cup"], ["red", ""], boxes) == {}
+    assert set(asked_by_colour(["cup", "cat"], ["", "black"], boxes)) >= {"black cat"}
+    assert not any("cup" in phrase for phrase in asked_by_colour(["cup", "cat"], ["", "black"], boxes))
 
 
 def test_label_lists():

@@ -89,15 +89,24 @@ def test_transparent_parts_are_not_masked():
     assert scene.image.any()
 
 
-@given(seed=st.integers(0, 10_000), with_photos=st.booleans())
-def test_composed_scenes(seed, with_photos, sprites, photos):
-    scene = composed_scene(photos if with_photos else (), sprites, np.random.default_rng(seed))
+@given(seed=st.integers(0, 10_000), with_photos=st.booleans(), varied=st.booleans())
+def test_composed_scenes(seed, with_photos, varied, sprites, photos):
+    rng = np.random.default_rng(seed)
+    scene = composed_scene(photos if with_photos else (), sprites, rng, varied=varied)
     check(scene)
     assert scene.source == -1
     nouns = {sprite.noun for sprite in sprites}
     pasted = [mask for name, mask in zip(scene.names, scene.masks, strict=True) if name in nouns]
-    assert 1 <= len(pasted) <= 5
+    assert 1 <= len(pasted) <= (9 if varied else 5)
     assert np.sum(pasted, axis=0).max() <= 1
+
+
+def test_nothing_is_known_of_two_backgrounds_in_one(sprites, photos):
+    nouns = {sprite.noun for sprite in sprites}
+    scenes = [composed_scene(photos, sprites, np.random.default_rng(seed), varied=True) for seed in range(40)]
+    mixed = [scene for scene in scenes if not scene.complete]
+    assert 5 < len(mixed) < 25
+    assert all(set(scene.names) <= nouns for scene in mixed)
 
 
 @given(seed=st.integers(0, 10_000))

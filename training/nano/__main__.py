@@ -24,8 +24,11 @@ def main(arguments: list[str] | None = None) -> None:
         "--sprites", type=Path, required=True, help="pictures named by code point, such as 1f436.webp"
     )
     parser.add_argument("--out", type=Path, default=Path("build/nano"), help="where scenes and checkpoint go")
-    parser.add_argument("--minutes", type=float, default=70.0, help="time to train")
-    parser.add_argument("--scenes", type=int, default=6400, help="size of the pool")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to go on from; else a new model")
+    parser.add_argument(
+        "--minutes", type=float, default=120.0, help="time to train, a twelfth of it on names"
+    )
+    parser.add_argument("--scenes", type=int, default=12800, help="size of the pool")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,14 +48,19 @@ def main(arguments: list[str] | None = None) -> None:
         out=options.out,
         photos=options.photos,
         persons=options.persons,
+        start=options.start,
         scenes=options.scenes,
-        pace=Pace(minutes=options.minutes, **({"show_every": SMOKE_SHOW_EVERY} if options.smoke else {})),
+        pace=Pace(
+            minutes=options.minutes * 11 / 12,
+            naming=options.minutes / 12,
+            **({"show_every": SMOKE_SHOW_EVERY} if options.smoke else {}),
+        ),
         seed=options.seed,
         device=options.device,
     )
     try:
         run(recipe)
-    except (FileNotFoundError, FileExistsError) as error:
+    except (FileNotFoundError, FileExistsError, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     print(f"wrote {options.out}: python -m training.nano.evaluate --checkpoint {options.out} ... measures it")
 

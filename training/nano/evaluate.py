@@ -31,9 +31,10 @@ from text4seg.descriptors import decode_answer, decode_strict
 from text4seg.errors import DescriptorMalformedError
 from text4seg.masks import box_of, upsample
 from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
-from text4seg.scores import TokenLogprob, label_probabilities, patch_probabilities
+from text4seg.scores import Calibration, TokenLogprob, patch_probabilities
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
+from training.nano.calibration import calibration_error, fit_calibration
 from training.nano.photos import Photo, load_categories, load_photos
 from training.nano.pool import split_photos, split_sprites
 from training.nano.scenes import composed_scene, merged
@@ -41,7 +42,6 @@ from training.nano.sprites import Sprite, load_sprites
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
 LEAST_SHARE = 0.02
-BINS = 15
 ABSENT = "absent"
 
 
@@ -59,10 +59,10 @@ Items = list[Item]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said: grid mask, probability of the phrase in each cell, whether it is well-formed."""
+    """What the model said: grid mask, confidence in what each cell was called, whether it is well-formed."""
 
     mask: NDArray[np.bool_]
-    probabilities: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     well_formed: bool
 
 
@@ -120,11 +120,9 @@ def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int]) -> Answe
         text += piece.text
         tokens += [TokenLogprob(token.begin, token.end, token.logprob) for token in piece.logprobs]
     decoding = decode_answer(text, shape, [item.phrase])
-    probabilities = patch_probabilities(decoding, tokens)
     empty = item.phrase not in decoding.grid.labels
     mask = np.zeros(shape, bool) if empty else decoding.grid.mask(item.phrase)
-    shares = 1 - probabilities if empty else label_probabilities(decoding.grid, probabilities, item.phrase)
-    return Answer(mask, shares, well_formed(text, shape, item.phrase))
+    return Answer(mask, patch_probabilities(decoding, tokens), well_formed(text, shape, item.phrase))
 
 
 def well_formed(answer: str, shape: tuple[int, int], phrase: str) -> bool:
@@ -163,15 +161,22 @@ def report(name: str, answers: Sequence[tuple[Item, Answer]]) -> dict[str, float
     }
 
 
-def calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error of cell probabilities: 15 bins, weighted by size."""
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    total = 0.0
-    for number in range(BINS):
-        inside = bins == number
-        if inside.any():
-            total += inside.mean() * abs(probabilities[inside].mean() - truth[inside].mean())
-    return float(total)
+def calibration_figures(
+    answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int], draw: random.Random
+) -> tuple[dict[str, float], Calibration]:
+    """Fit the calibration to one half of the answers; return its error on the other half, and without it."""
+    halves: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
+    shuffled = draw.sample(list(answers), len(answers))
+    for half in (shuffled[::2], shuffled[1::2]):
+        confidence = np.concatenate([answer.confidence.ravel() for _, answer in half])
+        right = [centres(item.truth, shape) == answer.mask for item, answer in half]
+        halves.append((confidence, np.concatenate(right, axis=None)))
+    calibration = fit_calibration(*halves[0])
+    confidence, right_there = halves[1]
+    return {
+        "calibration error": calibration_error(calibration.apply(confidence), right_there),
+        "calibration error uncalibrated": calibration_error(confidence, right_there),
+    }, calibration
 
 
 def photo_items(
@@ -226,13 +231,12 @@ def centres(truth: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool
 
 def measure(
     stub: GeneratorServiceStub, sets: dict[str, Items], limit: int, draw: random.Random
-) -> dict[str, float]:
-    """Ask all questions, at most `limit` of each set unless it is 0, and return the figures."""
+) -> tuple[dict[str, float], Calibration]:
+    """Ask all questions, at most `limit` of each set unless it is 0; return figures and a calibration."""
     info = stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest())
     shape = (info.grid_rows, info.grid_columns)
     figures: dict[str, float] = {}
-    pairs: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
-    formed: list[bool] = []
+    every: list[tuple[Item, Answer]] = []
     for name, items in sets.items():
         draw.shuffle(items)
         answers = [(item, ask(stub, item, shape)) for item in tqdm(items[: limit or None], desc=name)]
@@ -243,16 +247,18 @@ def measure(
             )
         else:
             figures |= report(name, answers)
-        formed += [answer.well_formed for _, answer in answers]
-        pairs += [
-            (answer.probabilities.ravel(), centres(item.truth, shape).ravel()) for item, answer in answers
-        ]
-    figures["well-formed"] = float(np.mean(formed))
-    figures["calibration error"] = calibration_error(
-        np.concatenate([probabilities for probabilities, _ in pairs]),
-        np.concatenate([true for _, true in pairs]),
-    )
-    return figures
+        every += answers
+    figures["well-formed"] = float(np.mean([answer.well_formed for _, answer in every]))
+    errors, calibration = calibration_figures(every, shape, draw)
+    return figures | errors, calibration
+
+
+def write_calibration(checkpoint: Path, calibration: Calibration) -> None:
+    """Write the calibration into the checkpoint's ``config.json``, where serving reads it."""
+    file = checkpoint / "config.json"
+    config = json.loads(file.read_text())
+    config["text4seg"]["calibration"] = {"temperature": calibration.temperature, "bias": calibration.bias}
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:
@@ -265,6 +271,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="most questions per set; 0: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--calibrate", action="store_true", help="write the best calibration into the checkpoint"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/nano-evaluation.json"))
     options = parser.parse_args()
     rng, draw = np.random.default_rng(options.seed), random.Random(options.seed)
@@ -285,9 +294,12 @@ def main() -> None:
         ABSENT: not_in_photos + not_in_scenes,
     }
     with generator(options.checkpoint, options.threads) as stub:
-        figures = measure(stub, sets, options.limit, draw)
+        figures, calibration = measure(stub, sets, options.limit, draw)
     for name, value in figures.items():
         print(f"{name:32s} {value:8.3f}" if isinstance(value, float) else f"{name:32s} {value:8d}")
+    print(f"best temperature {calibration.temperature}, bias {calibration.bias}")
+    if options.calibrate:
+        write_calibration(options.checkpoint, calibration)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=2) + "\n")
 

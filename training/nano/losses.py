@@ -1,8 +1,9 @@
 """What the nano model learns from a batch.
 
-Besides the next token it learns, in every cell, the name of what is there (at the connector), whether the
-cell belongs to the phrase (after two layers, and again before the last), and how far its run reaches. These
-dense targets teach in minutes what the text alone did not teach in an hour: see docs/experiments.md.
+Besides the next token it learns, in every cell, the name of what is there (after the image layers), and
+whether the cell belongs to the phrase (after two layers, and again before the last, where the answer reads it
+off).
+These dense targets teach in minutes what the text alone did not teach in an hour: see docs/experiments.md.
 """
 
 import torch
@@ -14,17 +15,17 @@ from training.nano.batch import UNKNOWN, Batch
 from training.nano.questions import GRID
 
 LOSS_WEIGHTS = {
-    "words": 0.5,
     "seen": 0.5,
     "early": 1.0,
     "patch": 1.0,
-    "run": 0.5,
     "text": 0.25,
     "begin": 1.0,
-    "count": 2.0,
+    "count": 1.0,
 }
 EARLY_LAYER = 1
 """Number of the layer after which cells first tell whether they belong to the phrase."""
+CELL_POSITIVE = 1.5
+"""Weight of cells that belong to a label, beside 1 for "others"."""
 IMPOSSIBLE = -1e4
 
 
@@ -35,7 +36,6 @@ def losses(
     head: torch.Tensor,
     labels: torch.Tensor,
     nouns: torch.Tensor,
-    extra: int,
 ) -> dict[str, torch.Tensor]:
     """Return the parts of the loss (those of `LOSS_WEIGHTS`) and how often each kind of decision was right.
 
@@ -46,16 +46,10 @@ def losses(
         head: Tower features of the images, float [images, channels, 8, 8].
         labels: int64 [images, 256]: index into `nouns` of what each cell shows, -100: unknown.
         nouns: int64 [nouns, tokens]: tokens of each noun, -1 padded; "others" first.
-        extra: Number of images at the end that nothing is asked about; they only teach the connector names.
     """
     table = model.embed_tokens.weight
-    words = model.name_cells(middle, head)
-    visual = model.relate_cells(words[: len(labels) - extra])
-    classes = mean_embedding(table, nouns)
-    parts = {
-        "words": naming_loss(words, classes, labels),
-        "seen": naming_loss(visual, classes, labels[: len(visual)]),
-    }
+    visual = model.relate_cells(model.name_cells(middle, head))
+    parts = {"seen": naming_loss(visual, mean_embedding(table, nouns), labels)}
     places = batch.input_ids == model.config.image_token_id
     hidden = table[batch.input_ids]
     hidden = hidden.masked_scatter(places[..., None], visual[batch.image_of].to(hidden.dtype))
@@ -67,19 +61,17 @@ def losses(
     for number, layer in enumerate(model.layers[:-1]):
         hidden = layer(hidden, rotary, mask)
         if number in stages.values():
-            cells = hidden[places].view(len(batch.input_ids), GRID * GRID, -1)
-            readings[number] = functional.rms_norm(cells.float(), cells.shape[-1:])
+            readings[number] = model.cells_of(hidden, positions).float()
     phrases = mean_embedding(table, batch.candidates)
     for name, number in stages.items():
         parts[name], match = phrase_loss(readings[number], phrases, batch)
-    counts = table[torch.tensor(model.config.count_token_ids[:GRID], device=table.device)]
-    parts["run"] = run_loss(readings[stages["patch"]] @ counts.T, batch.cells)
 
     # The last layer only matters where something is predicted; its keys still come from every token.
     chosen = batch.weights > 0
     begin = int(chosen.any(0).nonzero()[0])
     hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
-    logits = (model.norm(hidden[:, :-1][chosen[:, begin:]]) @ table.T).float()
+    logits = model.logits_of(hidden[:, :-1], readings[stages["patch"]], positions[:, begin:-1])
+    logits = logits[chosen[:, begin:]].float()
     parts |= writing_losses(logits, batch, chosen, model.config.count_token_ids[:GRID])
     with torch.no_grad():
         found, true = match.argmax(-1) > 0, batch.cells > 0
@@ -113,26 +105,15 @@ def phrase_loss(
     Args:
         states: Normalised states of the visual tokens, float [questions, 256, hidden].
         phrases: Mean word embedding of each label, float [questions, labels, hidden].
-        batch: Holds the true labels; cells that show something count twice.
+        batch: Holds the true labels; cells that show something count `CELL_POSITIVE` times.
     """
     match = torch.einsum("qpd,qcd->qpc", states, phrases)
     match = match.masked_fill((batch.candidates[..., 0] < 0)[:, None], IMPOSSIBLE)
-    positive = torch.where(batch.cells > 0, 2.0, 1.0).flatten()
+    positive = torch.where(batch.cells > 0, CELL_POSITIVE, 1.0).flatten()
     each = functional.cross_entropy(
         match.flatten(0, 1), batch.cells.flatten(), ignore_index=UNKNOWN, reduction="none"
     )
     return (each * positive).sum() / positive.sum(), match
-
-
-def run_loss(logits: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """Return how badly cells, float [questions, 256, 16], tell how many to their right are like them."""
-    alike = cells.view(-1, GRID, GRID)
-    run = torch.ones_like(alike)
-    for column in range(GRID - 2, -1, -1):
-        same = alike[..., column] == alike[..., column + 1]
-        run[..., column] = torch.where(same, run[..., column + 1] + 1, 1)
-    run = torch.where(alike == UNKNOWN, UNKNOWN, run - 1)
-    return functional.cross_entropy(logits.flatten(0, 1), run.flatten(), ignore_index=UNKNOWN)
 
 
 def writing_losses(
@@ -155,7 +136,7 @@ def writing_losses(
     if begins.any():
         pair = logits[begins].gather(1, rivals[begins])
         thing = (targets[begins] == rivals[begins][:, 1]).long()
-        parts["begin"] = functional.cross_entropy(pair, thing, weight=torch.tensor([1.0, 1.5], device=device))
+        parts["begin"] = functional.cross_entropy(pair, thing)
         parts["begin_right"] = (pair.argmax(1) == thing).float().mean().detach()
     room = batch.room[chosen]
     runs = room > 0
@@ -164,11 +145,7 @@ def writing_losses(
         sizes = torch.arange(1, GRID + 1, device=device)
         counted = logits[runs][:, count_ids].masked_fill(sizes > room[runs][:, None], IMPOSSIBLE)
         numbers = (targets[runs][:, None] == count_ids).long().argmax(1)
-        # Whole rows are most of the runs. What else a run may be is spread over several lengths, none of
-        # which would ever be the likeliest beside them at full weight.
-        heavy = torch.where(numbers + 1 == GRID, 0.3, 1.0)
-        each = functional.cross_entropy(counted, numbers, reduction="none")
-        parts["count"] = (each * heavy).sum() / heavy.sum()
+        parts["count"] = functional.cross_entropy(counted, numbers)
         short = numbers + 1 < GRID
         parts["count_right"] = (counted.argmax(1) == numbers)[short].float().mean().detach()
     return parts

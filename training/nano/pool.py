@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from text4seg_nano.vision import VisionTower
+from training.nano.colours import colour_of
 from training.nano.photos import Photo, held_out
 from training.nano.questions import GRID
 from training.nano.scenes import SIDE, Scene, composed_scene, mixed_photo_scene
@@ -45,6 +46,14 @@ def cells(scene: Scene) -> NDArray[np.uint8]:
     return rounded
 
 
+def colours(scene: Scene) -> list[str]:
+    """Return the colour of each instance, "" where no word says it, or nobody would: of persons."""
+    return [
+        "" if name == "person" else colour_of(scene.image, mask)
+        for name, mask in zip(scene.names, scene.masks, strict=True)
+    ]
+
+
 @torch.inference_mode()
 def features(tower: VisionTower, scenes: Sequence[Scene]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return tower features of each scene in half precision: [channels, 16, 16] and [channels, 8, 8]."""
@@ -78,20 +87,22 @@ def make_pool(
     Returns:
         ``middle`` float16 [count, channels, 16, 16], ``head`` float16 [count, channels, 8, 8], and
         ``meta``: for each scene the names, the covered shares of `cells`, whether all names are annotated,
-        and the photograph's id or -1.
+        the photograph's id or -1, and the `colours`.
     """
     rng = np.random.default_rng(seed)
     both: list[tuple[torch.Tensor, torch.Tensor]] = []
     meta: list[Any] = []
     for _ in tqdm(range(-(-count // BATCH)), desc="scenes", unit="batch"):
         scenes = [
-            composed_scene(photos, sprites, rng)
+            composed_scene(photos, sprites, rng, varied=True)
             if not photos or rng.random() < composed
             else mixed_photo_scene(photos, rng)
             for _ in range(BATCH)
         ]
         both += features(tower, scenes)
-        meta += [(scene.names, cells(scene), scene.complete, scene.source) for scene in scenes]
+        meta += [
+            (scene.names, cells(scene), scene.complete, scene.source, colours(scene)) for scene in scenes
+        ]
     return {
         "middle": torch.stack([one for one, _ in both]),
         "head": torch.stack([one for _, one in both]),
@@ -102,25 +113,34 @@ def make_pool(
 class Pool:
     """Scenes with tower features, from what `make_pool` returned.
 
+    The parts stay where they are, so that files mapped into memory are read piece by piece.
+
     Attributes:
-        middle: float16 [scenes, channels, 16, 16].
-        head: float16 [scenes, channels, 8, 8].
-        meta: Names, covered shares, whether all names are annotated, and photograph's id, of each scene.
+        meta: Names, covered shares, whether all names are annotated, photograph's id, and colours, of each
+            scene.
         place: Index of each noun.
     """
 
     def __init__(self, parts: Sequence[dict[str, Any]], nouns: Sequence[str]) -> None:
-        self.middle = torch.cat([part["middle"] for part in parts])
-        self.head = torch.cat([part["head"] for part in parts])
+        self.parts = parts
+        self.at = [(part, row) for part in parts for row in range(len(part["meta"]))]
         self.meta = [item for part in parts for item in part["meta"]]
         self.place = {noun: number for number, noun in enumerate(nouns)}
 
     def __len__(self) -> int:
         return len(self.meta)
 
+    def features(self, picks: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features of scenes, float16 [picks, channels, 16, 16] and [picks, channels, 8, 8]."""
+        chosen = [self.at[pick] for pick in picks]
+        return (
+            torch.stack([part["middle"][row] for part, row in chosen]),
+            torch.stack([part["head"][row] for part, row in chosen]),
+        )
+
     def labels(self, index: int) -> torch.Tensor:
         """Return what each cell shows, int64 [256]; -100 where it is mixed or unknown."""
-        names, shares, complete, _ = self.meta[index]
+        names, shares, complete, *_ = self.meta[index]
         label = np.full((GRID, GRID), 0 if complete else UNKNOWN, np.int64)
         if len(names):
             label[shares.astype(np.int64).sum(0) > MIXED] = UNKNOWN
@@ -131,7 +151,7 @@ class Pool:
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and standard deviation of every tower channel."""
-        middle, head = self.middle[:STATISTICS_FROM].float(), self.head[:STATISTICS_FROM].float()
+        middle, head = (part.float() for part in self.features(range(min(STATISTICS_FROM, len(self)))))
         mean = torch.cat([middle.mean((0, 2, 3)), head.mean((0, 2, 3))])
         deviation = torch.cat([middle.std((0, 2, 3)), head.std((0, 2, 3))])
         return mean, deviation.clamp(min=0.05)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from text4seg import dialogue
 from text4seg.descriptors import OTHERS, LabelGrid, encode
+from training.nano.colours import COLOURS, NEIGHBOURS
 
 GRID = 16
 """Rows and columns of the descriptor grid."""
@@ -97,6 +98,28 @@ def positional(names: Sequence[str], shares: NDArray[np.uint8], rng: random.Rand
     return referring(phrase, group[chosen].astype(np.int64), rng)
 
 
+def coloured(
+    names: Sequence[str], shares: NDArray[np.uint8], colours: Sequence[str], rng: random.Random
+) -> Example | None:
+    """Ask for the things of one name and colour, or for a colour that none of that name has."""
+    told: dict[str, list[int]] = {}
+    for index, (name, share) in enumerate(zip(names, shares, strict=True)):
+        if int(share.astype(np.int64).sum()) >= PRESENT:
+            told.setdefault(name, []).append(index)
+    certain = [name for name, group in told.items() if all(colours[index] for index in group)]
+    if not certain:
+        return None
+    name = rng.choice(certain)
+    here = sorted({colours[index] for index in told[name]})
+    if rng.random() < 0.35:
+        near = {near for colour in here for near in NEIGHBOURS.get(colour, ())}
+        other = rng.choice([colour for colour in COLOURS if colour not in here and colour not in near])
+        return referring(f"{other} {name}", None, rng)
+    colour = rng.choice(here)
+    chosen = [shares[index].astype(np.int64) for index in told[name] if colours[index] == colour]
+    return referring(f"{colour} {name}", np.sum(chosen, axis=0), rng)
+
+
 def caption(text: str, rng: random.Random) -> Example:
     """Ask for a description of the image."""
     empty = np.zeros((GRID, GRID), np.int16)
@@ -106,6 +129,7 @@ def caption(text: str, rng: random.Random) -> Example:
 def questions_of(
     names: Sequence[str],
     shares: NDArray[np.uint8],
+    colours: Sequence[str],
     *,
     complete: bool,
     captions: Sequence[str],
@@ -119,6 +143,7 @@ def questions_of(
     Args:
         names: Name of each instance.
         shares: Visible share of each cell, uint8 [instances, 16, 16].
+        colours: Colour of each instance, "" where it is not told.
         complete: Whether a name of `nouns` that is not among `names` is truly absent.
         captions: What people said about the image.
         nouns: All names, to draw absent ones from.
@@ -139,13 +164,15 @@ def questions_of(
             example = caption(rng.choice(list(captions)), rng)
         elif draw < 0.12:
             example = positional(names, shares, rng)
-        elif draw < 0.24 and present:
+        elif draw < 0.19:
+            example = coloured(names, shares, colours, rng)
+        elif draw < 0.29 and present:
             labels = rng.sample(present, min(len(present), rng.randint(1, 3))) + absent[: rng.randint(0, 3)]
             rng.shuffle(labels)
             example = semantic(labels, union, rng, named=True)
-        elif draw < 0.30 and present and complete:
+        elif draw < 0.34 and present and complete:
             example = semantic(sorted(present), union, rng, named=False)
-        elif draw < 0.45 and absent:
+        elif draw < 0.52 and absent:
             example = referring(absent[0], None, rng)
         if example is not None and example.block.count("*") > MOST_RUNS:
             example = None

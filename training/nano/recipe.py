@@ -8,22 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
 
 from text4seg.descriptors import OTHERS
+from text4seg_nano import Text4SegNanoForConditionalGeneration
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
+from training.nano.batch import padded
+from training.nano.losses import mean_embedding
+from training.nano.naming import draw_cells, teach_names
 from training.nano.photos import Photo, held_out, load_captions, load_categories, load_photos
 from training.nano.pool import Pool, make_pool, split_photos, split_sprites
 from training.nano.sprites import Sprite, load_sprites
-from training.nano.start import new_model
+from training.nano.start import new_model, phrase_tokens
 from training.nano.tokenizer import build_tokenizer, known_words
 from training.nano.train import Pace, Subjects, train
 from training.nano.weights import PUBLISHED, Pretrained
 
 SHARD = 1600
 """Scenes per file."""
-COMPOSED = 0.5
+COMPOSED = 0.6
 """Share of composed scenes; the others are photographs."""
 
 
@@ -36,6 +43,7 @@ class Recipe:
         out: Folder of scenes, state and checkpoint.
         photos: Photographs with instance masks in the COCO layout; None: sprites on plain backgrounds only.
         persons: More of them, in which only some categories are annotated.
+        start: A checkpoint folder of the same sizes and words to go on from; None: a new model.
         scenes: Size of the pool.
         pace: How long to train.
         seed: Draws everything.
@@ -47,7 +55,8 @@ class Recipe:
     out: Path
     photos: Path | None = None
     persons: Path | None = None
-    scenes: int = 6400
+    start: Path | None = None
+    scenes: int = 12800
     pace: Pace = field(default_factory=Pace)
     seed: int = 0
     device: str = "cpu"
@@ -91,9 +100,33 @@ def run(
     tokenizer = build_tokenizer(material.words)
     torch.manual_seed(recipe.seed)
     model = new_model(tokenizer, pretrained, **recipe.sizes)
-    model.connector.mean, model.connector.deviation = pool.statistics()
+    if recipe.start is None:
+        model.connector.mean, model.connector.deviation = pool.statistics()
+    else:
+        go_on_from(model, recipe.start)
     torch.nn.Module.to(model, recipe.device)
+    name_cells_first(recipe, model, tokenizer, pool, material.subjects, clock)
     train(model, tokenizer, pool, material.subjects, recipe.out, recipe.pace, seed=recipe.seed, clock=clock)
+
+
+def name_cells_first(
+    recipe: Recipe,
+    model: Text4SegNanoForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    pool: Pool,
+    subjects: Subjects,
+    clock: Callable[[], float],
+) -> None:
+    """Teach the connector names, unless an earlier run has left it."""
+    file = recipe.out / "connector.pt"
+    if not file.exists():
+        nouns = padded(phrase_tokens(tokenizer, [OTHERS, *subjects.nouns])).to(model.device)
+        classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
+        cells = draw_cells(model, pool, np.random.default_rng(recipe.seed))
+        teach_names(model, cells, classes, recipe.pace.naming, clock)
+        torch.save(model.connector.state_dict(), file.with_suffix(".partial"))
+        file.with_suffix(".partial").replace(file)
+    model.connector.load_state_dict(torch.load(file, map_location=model.device, weights_only=True))
 
 
 def load_material(recipe: Recipe) -> Material:
@@ -140,6 +173,7 @@ def claim_folder(recipe: Recipe, material: Material) -> None:
         "words": fingerprint(material.words),
         "scenes": recipe.scenes,
         "seed": recipe.seed,
+        "start": recipe.start,
         "sizes": dict(recipe.sizes),
     }
     text = json.dumps(made_of, indent=2, default=str) + "\n"
@@ -152,6 +186,21 @@ def claim_folder(recipe: Recipe, material: Material) -> None:
             f"{recipe.out} holds a run with other {other}: remove it, or choose another folder"
         )
     note.write_text(text)
+
+
+def go_on_from(model: torch.nn.Module, start: Path) -> None:
+    """Load the weights of a checkpoint.
+
+    Raises:
+        FileNotFoundError: when there are none.
+        ValueError: when they are of other sizes.
+    """
+    try:
+        missing, unexpected = model.load_state_dict(load_file(start / "model.safetensors"), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{start} was trained with other sizes or words: {error}") from error
+    if unexpected or set(missing) - {"lm_head.weight"}:
+        raise ValueError(f"{start} is another model: it lacks {missing} and has {unexpected}")
 
 
 def fingerprint(values: object) -> str:
@@ -175,5 +224,5 @@ def load_part(recipe: Recipe, material: Material, tower: VisionTower, number: in
         torch.save(made, file.with_suffix(".partial"))
         file.with_suffix(".partial").replace(file)
     # A file of our own, with numpy arrays in it, which torch calls unsafe.
-    part: dict[str, Any] = torch.load(file, weights_only=False)
+    part: dict[str, Any] = torch.load(file, weights_only=False, mmap=True)
     return part

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.nano.colours import turned
 from training.nano.photos import Photo
 from training.nano.sprites import Sprite
 
@@ -119,25 +120,53 @@ def transformed(picture: NDArray[np.uint8], side: int, rng: np.random.Generator)
     return np.dstack([jitter(picture[..., :3], rng), picture[..., 3]])
 
 
-def background(photos: Sequence[Photo], rng: np.random.Generator) -> Scene:
-    """Return what sprites are laid on: a part of a photograph, or a plain gradient."""
+def background(photos: Sequence[Photo], rng: np.random.Generator, *, varied: bool = False) -> Scene:
+    """Return what sprites are laid on: a part of a photograph, or a plain gradient.
+
+    A few hundred photographs are soon known by heart. Varied ones are therefore turned, changed in colour, or
+    two in one, which nothing is known of.
+    """
     if not photos or rng.random() < 0.15:
         corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
         return Scene(resized(corners, (SIDE, SIDE), cv2.INTER_LINEAR))
-    return photo_scene(photos[int(rng.integers(len(photos)))], rng)
+    scene = photo_scene(photos[int(rng.integers(len(photos)))], rng)
+    if not varied:
+        return scene
+    if rng.random() < 0.4:
+        other = photo_scene(photos[int(rng.integers(len(photos)))], rng).image
+        quarter = np.ascontiguousarray(np.rot90(other, int(rng.integers(4))))
+        share = float(rng.uniform(0.3, 0.7))
+        scene = Scene(np.asarray(cv2.addWeighted(scene.image, share, quarter, 1 - share, 0), np.uint8))
+        scene.complete = False
+    if rng.random() < 0.5:
+        scene.image = np.ascontiguousarray(scene.image[..., rng.permutation(3)])
+    return scene
 
 
-def composed_scene(photos: Sequence[Photo], sprites: Sequence[Sprite], rng: np.random.Generator) -> Scene:
-    """Return a background with one to five sprites; now and then the same one twice."""
-    scene = background(photos, rng)
+def composed_scene(
+    photos: Sequence[Photo], sprites: Sequence[Sprite], rng: np.random.Generator, *, varied: bool = False
+) -> Scene:
+    """Return a background with one to five sprites; now and then the same one twice.
+
+    Varied scenes are harder, for training: half of them have three to nine smaller sprites, so that one image
+    teaches many names and that what stands out need not be what is asked for; some sprites have their hues
+    turned, so that a name comes in several colours; and backgrounds are varied.
+    """
+    scene = background(photos, rng, varied=varied)
     scene.source = -1
-    count = int(rng.choice([1, 2, 3, 4, 5], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
+    if varied and rng.random() < 0.5:
+        count = int(rng.integers(3, 10))
+    else:
+        count = int(rng.choice([1, 2, 3, 4, 5], p=[0.2, 0.3, 0.25, 0.15, 0.1]))
     chosen = [sprites[int(rng.integers(len(sprites)))] for _ in range(count)]
     if count > 1 and rng.random() < 0.35:
         chosen[1] = chosen[0]
     for sprite in chosen:
         side = int(SIDE * rng.uniform(0.18, 0.6) / (1 + 0.12 * (count - 1)))
-        picture = transformed(sprite.load(), side, rng)
+        drawn = sprite.load()
+        if varied and rng.random() < 0.2:
+            drawn = turned(drawn, int(rng.integers(20, 160)))
+        picture = transformed(drawn, side, rng)
         height, width = picture.shape[:2]
         left, top = (
             int(rng.integers(-width // 6, SIDE - width * 5 // 6)),

@@ -85,6 +85,8 @@ def new_model(
         nn.init.normal_(layer.attention.output.weight, std=0.02 / 3)
         nn.init.normal_(layer.down.weight, std=0.02 / 3)
         aim_heads(layer.attention, config)
+    nn.init.constant_(model.readout.gate.bias, 2.0)
+    model.readout.alike.weight.add_(torch.eye(config.hidden_size) * 1.5 / config.hidden_size**0.5)
     pretrained.load_tower(model.tower)
     model.tower.requires_grad_(False)
     nn.init.kaiming_uniform_(model.connector.up.weight, a=5**0.5)

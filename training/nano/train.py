@@ -44,20 +44,20 @@ class Pace:
     """How long and in which portions to train.
 
     Attributes:
-        minutes: Time to train in all; the learning rate falls to nearly zero over it.
-        images: Images per step that questions are asked about.
+        minutes: Time to train with questions; the learning rate falls to nearly zero over it.
+        naming: Minutes before that in which the connector alone learns names.
+        images: Images per step.
         questions: Questions per image.
-        extra: Further images per step that only teach the names of cells.
         peak_rate: Highest learning rate.
         show_every: Steps between two lines of progress.
         keep_every: Steps between two states that an interrupted run can go on from.
     """
 
-    minutes: float = 70.0
+    minutes: float = 110.0
+    naming: float = 10.0
     images: int = 4
     questions: int = 3
-    extra: int = 8
-    peak_rate: float = 1e-3
+    peak_rate: float = 4e-4
     show_every: int = 50
     keep_every: int = 200
 
@@ -86,6 +86,8 @@ def train(
         clock: Monotonic, in seconds.
     """
     rng = random.Random(seed)
+    # It has learned names from many more cells than come by here, and would unlearn them.
+    model.connector.requires_grad_(False)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = optimizer_for(learned, pace.peak_rate)
     out.mkdir(parents=True, exist_ok=True)
@@ -113,15 +115,15 @@ def train(
         rate = pace.peak_rate * schedule(step, seconds / (pace.minutes * 60))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        picks = [rng.randrange(len(pool)) for _ in range(pace.images + pace.extra)]
-        asked = [draw_questions(pool, pick, subjects, pace.questions, rng) for pick in picks[: pace.images]]
+        picks = [rng.randrange(len(pool)) for _ in range(pace.images)]
+        asked = [draw_questions(pool, pick, subjects, pace.questions, rng) for pick in picks]
         labels = torch.stack([pool.labels(pick) for pick in picks]).to(model.device)
-        middle, head = (part[picks].to(model.device).float() for part in (pool.middle, pool.head))
+        middle, head = (part.to(model.device).float() for part in pool.features(picks))
         with torch.autocast(model.device.type, dtype=torch.bfloat16), warnings.catch_warnings():
             # The image layers normalise bfloat16 states with float32 weights, on purpose.
             warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
             batch = collate(asked).to(model.device)
-            learned_from = losses(model, batch, middle, head, labels, nouns, pace.extra)
+            learned_from = losses(model, batch, middle, head, labels, nouns)
         total = torch.stack(
             [weight * learned_from[name] for name, weight in LOSS_WEIGHTS.items() if name in learned_from]
         ).sum()
@@ -157,10 +159,11 @@ def draw_questions(
     pool: Pool, pick: int, subjects: Subjects, count: int, rng: random.Random
 ) -> list[Example]:
     """Draw questions about one scene of the pool."""
-    names, shares, complete, source = pool.meta[pick]
+    names, shares, complete, source, colours = pool.meta[pick]
     return questions_of(
         names,
         shares,
+        colours,
         complete=complete,
         captions=subjects.captions.get(source, ()),
         nouns=subjects.nouns,
