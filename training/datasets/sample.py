@@ -46,7 +46,7 @@ class Sample:
         split: For example "val".
         image: The image file.
         task: What is asked.
-        labels: Referring: the phrase alone. Semantic: the names of the classes that are there. Dialogue: none.
+        labels: Referring: the phrase alone. Semantic: names of the classes that are there. Dialogue: none.
         masks: One per label, in pixels of the image as stored; in a semantic sample no two overlap. A
             referring phrase that nothing matches has an empty mask.
         void: Pixels that nobody judges, or None.
