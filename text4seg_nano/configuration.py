@@ -40,6 +40,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         seg_open_token_id: int = 3,
         seg_close_token_id: int = 4,
         row_token_id: int = 5,
+        others_token_id: int = 6,
         count_token_ids: tuple[int, ...] = (),
         pad_token_id: int = 0,
         eos_token_id: int = 0,
@@ -63,6 +64,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.seg_open_token_id = seg_open_token_id
         self.seg_close_token_id = seg_close_token_id
         self.row_token_id = row_token_id
+        self.others_token_id = others_token_id
         self.count_token_ids = list(count_token_ids)
         self.text4seg = text4seg or {}
         kwargs.setdefault("tie_word_embeddings", True)

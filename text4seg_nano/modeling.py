@@ -63,13 +63,16 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         """Return the rotary tables of positions, [batch, length, 2 or 3]: half of each head turns."""
         return rotary_tables(positions, self.config.hidden_size // self.config.num_attention_heads // 2)
 
-    def name_cells(self, middle: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-        """Map tower features into word-embedding space, float [batch, grid * grid, hidden].
+    def name_cells(self, middle: torch.Tensor) -> torch.Tensor:
+        """Map the tower's features of stride 16 into word-embedding space.
 
         Args:
-            middle: Stride-16 features, float [batch, channels, grid, grid].
-            head: Head features, float [batch, channels, grid / 2, grid / 2].
+            middle: float [batch, channels, grid, grid].
+
+        Returns:
+            float [batch, grid * grid, hidden].
         """
+        head = self.tower.upper(middle)
         class_logits = self.tower.network.classifier(head.permute(0, 2, 3, 1))
         words: torch.Tensor = self.connector(middle, head, class_logits)
         return words
@@ -89,7 +92,7 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         Args:
             pixel_values: float [batch, 3, image_size, image_size], RGB scaled to -1..1.
         """
-        return self.relate_cells(self.name_cells(*self.tower(pixel_values.to(self.dtype))))
+        return self.relate_cells(self.name_cells(self.tower.lower(pixel_values.to(self.dtype))))
 
     def attention_mask_of(
         self, input_ids: torch.Tensor, positions: torch.Tensor, past: int, padding: torch.Tensor | None
@@ -137,18 +140,50 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         cells = hidden[(row >= 0) & (describes == 0)].view(len(hidden), -1, hidden.shape[-1])
         return functional.rms_norm(cells, cells.shape[-1:])
 
-    def logits_of(self, hidden: torch.Tensor, cells: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def asked_of(
+        self,
+        cells: torch.Tensor,
+        read: torch.Tensor,
+        words: torch.Tensor,
+        positions: torch.Tensor,
+        padding: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the logits of the cells being what is asked for right before the last descriptor.
+
+        Args:
+            cells: From `cells_of`, float [batch, grid * grid, hidden].
+            read: What goes into the last transformer layer, float [batch, length, hidden].
+            words: Embeddings of the same tokens, float [batch, length, hidden].
+            positions: `positions.grid_positions` of the same tokens.
+            padding: [batch, length], 0 where a token is padding; None: no padding.
+
+        Returns:
+            float32 [batch, grid * grid].
+        """
+        row, _, describes = positions.unbind(-1)
+        begun = functional.pad(describes[:, 1:] > describes[:, :-1], (1, 0)).cumsum(-1)
+        text = (row < 0) & (describes == 0) & (begun == begun[:, -1:] - 1)
+        if padding is not None:
+            text = text & padding.bool()
+        states = functional.rms_norm(read, read.shape[-1:])
+        others = self.embed_tokens.weight[self.config.others_token_id]
+        return self.readout.asked(cells, states, words, others, text)
+
+    def logits_of(
+        self, hidden: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
         """Return the logits of the next tokens, float [batch, length, vocabulary].
 
         Args:
             hidden: Last states, float [batch, length, hidden].
             cells: From `cells_of`; without any the text alone decides.
+            asked: From `asked_of`, float [batch, grid * grid].
             positions: `positions.grid_positions` of these tokens, int64 [batch, length, 3].
         """
         tokens = self.norm(hidden)
         if not cells.shape[1]:
             return torch.Tensor(self.lm_head(tokens))
-        names, lengths = self.readout(tokens, cells, positions)
+        names, lengths = self.readout(tokens, cells, asked, positions)
         logits: torch.Tensor = self.lm_head(tokens + names)
         counts = torch.tensor(self.config.count_token_ids[: self.config.grid], device=logits.device)
         return logits.index_add(-1, counts, lengths.to(logits.dtype))
@@ -213,12 +248,14 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         for layer in self.layers:
             hidden = layer(hidden, rotary, mask, past_key_values)
             states.append(hidden)
-        read = states[-2]
+        read, words = states[-2], states[0]
         if past_key_values is not None:
-            read = past_key_values.update(read[:, None], read[:, None], len(self.layers))[0][:, 0]
+            kept_states = past_key_values.update(read[:, None], words[:, None], len(self.layers))
+            read, words = (part[:, 0] for part in kept_states)
         cells = self.cells_of(read, grid_position_ids)
+        asked = self.asked_of(cells, read, words, grid_position_ids, attention_mask)
         kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.logits_of(hidden[:, kept], cells, grid_position_ids[:, past:][:, kept])
+        logits = self.logits_of(hidden[:, kept], cells, asked, grid_position_ids[:, past:][:, kept])
         loss = None
         if labels is not None:
             loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())

@@ -7,7 +7,9 @@ from torch import nn
 from text4seg_nano.configuration import Text4SegNanoConfig
 
 IMPOSSIBLE = -30.0
-"""Added to the logit of a run that would leave the row."""
+"""Logit of a run that would leave the row, and of a word that is no part of the question."""
+UNASKED = -10.0
+"""The logit of a cell being asked for when the question has no word for anything."""
 
 
 class Readout(nn.Module):
@@ -16,7 +18,8 @@ class Readout(nn.Module):
     A cell already tells what it shows in word-embedding space. A token that writes a label need not find that
     out again: the state of the cell it stands on is added to its own, through a gate. A token that writes a
     run length compares each further cell of the row with the label just written; the run ends at the first
-    cell that is not alike, so its length has the distribution of a discrete-time survival model.
+    cell that is not alike, so its length has the distribution of a discrete-time survival model. A run of
+    "others" must know what else a cell could be called: that is read off the words of the question.
     """
 
     def __init__(self, config: Text4SegNanoConfig) -> None:
@@ -24,15 +27,43 @@ class Readout(nn.Module):
         self.grid = config.grid
         self.gate = nn.Linear(config.hidden_size, 1)
         self.alike = nn.Linear(config.hidden_size, config.hidden_size)
+        self.meant = nn.Linear(config.hidden_size, 1)
+        self.follow = nn.Linear(config.hidden_size, 1)
+
+    def asked(
+        self,
+        cells: torch.Tensor,
+        states: torch.Tensor,
+        words: torch.Tensor,
+        others: torch.Tensor,
+        text: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the logits of the cells being what the question asks for, float32 [batch, cells].
+
+        A cell is compared with every word of the question; the state of the word tells whether it names a
+        thing or only belongs to the sentence.
+
+        Args:
+            cells: Normalised states of the visual tokens, float [batch, cells, hidden].
+            states: Normalised states of all tokens, float [batch, length, hidden].
+            words: Word embeddings of all tokens, float [batch, length, hidden].
+            others: Word embedding of "others", float [hidden].
+            text: Which tokens are the question, bool [batch, length].
+        """
+        meant = functional.logsigmoid(self.meant(states).float()).transpose(1, 2)
+        scores = (cells @ words.transpose(1, 2)).float() + meant
+        named = scores.masked_fill(~text[:, None], IMPOSSIBLE).logsumexp(-1) - (cells @ others).float()
+        return torch.logaddexp(named, torch.full_like(named, UNASKED))
 
     def forward(
-        self, tokens: torch.Tensor, cells: torch.Tensor, positions: torch.Tensor
+        self, tokens: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what to add to the tokens' states and to the logits of the run lengths 1 to grid.
 
         Args:
             tokens: Normalised last states, float [batch, length, hidden].
             cells: Normalised states of the visual tokens, float [batch, grid * grid, hidden].
+            asked: From `asked`, float [batch, grid * grid].
             positions: From `positions.grid_positions`, int64 [batch, length, 3].
 
         Returns:
@@ -45,9 +76,10 @@ class Readout(nn.Module):
         open_row = (describes > 0) & (row <= last) & (column <= last)
         names = torch.where(open_row[..., None], torch.sigmoid(self.gate(tokens)) * here, 0.0)
 
-        scores = (self.alike(tokens) @ cells.transpose(1, 2)).unflatten(2, (self.grid, self.grid))
+        scores = (self.alike(tokens) @ cells.transpose(1, 2)).float()
+        scores = scores + self.follow(tokens).float() * asked[:, None]
         rows = row.clamp(0, last)[..., None, None].expand(-1, -1, 1, self.grid)
-        scores = scores.gather(2, rows).squeeze(2).float()
+        scores = scores.unflatten(2, (self.grid, self.grid)).gather(2, rows).squeeze(2)
         further = column[..., None] + torch.arange(1, self.grid, device=column.device)
         scores = scores.gather(2, further.clamp(max=last))
         within = further <= last

@@ -9,8 +9,8 @@ from torch import nn
 
 from text4seg_nano.configuration import Text4SegNanoConfig
 
-_STRIDE_16_STAGE = 4
-"""Number of the last stage of an EfficientNet whose features have stride 16."""
+_STRIDE_16_STAGES = 5
+"""The first stages of an EfficientNet: the last of them has stride 16."""
 
 
 class VisionTower(nn.Module):
@@ -36,14 +36,28 @@ class VisionTower(nn.Module):
             float [batch, channels, height / 16, width / 16] and
             float [batch, channels, height / 32, width / 32].
         """
-        network = self.network
-        hidden = network.bn1(network.conv_stem(pixel_values))
-        middle = hidden
-        for stage, block in enumerate(network.blocks):
-            hidden = block(hidden)
-            if stage == _STRIDE_16_STAGE:
-                middle = hidden
-        return middle, network.bn2(network.conv_head(hidden))
+        middle = self.lower(pixel_values)
+        return middle, self.upper(middle)
+
+    def lower(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return features of stride 16, float [batch, channels, height / 16, width / 16]."""
+        hidden: torch.Tensor = self.network.bn1(self.network.conv_stem(pixel_values))
+        for stage in self.network.blocks[:_STRIDE_16_STAGES]:
+            hidden = stage(hidden)
+        return hidden
+
+    def upper(self, middle: torch.Tensor) -> torch.Tensor:
+        """Return features of stride 32 from those of stride 16."""
+        hidden = middle
+        for stage in self.network.blocks[_STRIDE_16_STAGES:]:
+            hidden = stage(hidden)
+        head: torch.Tensor = self.network.bn2(self.network.conv_head(hidden))
+        return head
+
+    def upper_parameters(self) -> list[nn.Parameter]:
+        """Return what `upper` depends on: the part that learns the names of things."""
+        parts = [*self.network.blocks[_STRIDE_16_STAGES:], self.network.conv_head, self.network.bn2]
+        return [parameter for part in parts for parameter in part.parameters()]
 
 
 class Connector(nn.Module):

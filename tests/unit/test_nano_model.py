@@ -80,7 +80,8 @@ def test_decoding_with_a_cache_equals_reading_at_once(model, prompt, step):
         )
         pieces.append(model(**prepared).logits)
     assert pieces[1].shape[1] <= step
-    close(torch.cat(pieces, dim=1), whole)
+    # What the prompt's own descriptors were answered by is over: only the new answer is compared.
+    close(torch.cat(pieces, dim=1)[:, begin - 1 :], whole[:, begin - 1 :])
 
 
 def test_one_token_without_a_mask(model):

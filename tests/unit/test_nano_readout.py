@@ -6,7 +6,7 @@ import torch
 from tests.tiny_nano import SIZES
 from text4seg_nano import Text4SegNanoConfig
 from text4seg_nano.positions import TEXT_ROW
-from text4seg_nano.readout import IMPOSSIBLE, Readout
+from text4seg_nano.readout import IMPOSSIBLE, UNASKED, Readout
 
 CONFIG = Text4SegNanoConfig(**SIZES)
 GRID, HIDDEN = CONFIG.grid, CONFIG.hidden_size
@@ -18,10 +18,11 @@ def readout():
     return Readout(CONFIG).eval()
 
 
-def read(readout, cells, *positions):
+def read(readout, cells, *positions, asked=None):
     tokens = torch.randn(1, len(positions), HIDDEN, generator=torch.Generator().manual_seed(1))
+    asked = torch.zeros(1, GRID * GRID) if asked is None else asked
     with torch.inference_mode():
-        names, lengths = readout(tokens, cells, torch.tensor([positions]))
+        names, lengths = readout(tokens, cells, asked, torch.tensor([positions]))
     return tokens, names[0], lengths[0]
 
 
@@ -71,3 +72,35 @@ def test_nothing_is_read_outside_of_descriptors_and_past_the_end(readout):
     assert not names.any()
     assert not lengths[:2].any()
     assert (lengths[2] == IMPOSSIBLE).all()
+
+
+def test_a_run_of_others_ends_at_a_cell_that_is_asked_for(readout):
+    cells, asked = torch.zeros(1, GRID * GRID, HIDDEN), torch.full((1, GRID * GRID), -5.0)
+    with torch.no_grad():
+        for layer in (readout.alike, readout.follow):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        readout.follow.bias.fill_(-2.0)
+    assert int(read(readout, cells, (1, 0, 1), asked=asked)[2].argmax()) + 1 == GRID
+    asked.view(GRID, GRID)[1, 2] = 5.0
+    assert int(read(readout, cells, (1, 0, 1), asked=asked)[2].argmax()) + 1 == 2
+    assert int(read(readout, cells, (0, 0, 1), asked=asked)[2].argmax()) + 1 == GRID
+
+
+def test_cells_are_asked_for_by_the_words_that_are_meant(readout):
+    generator = torch.Generator().manual_seed(3)
+    words, states = (torch.randn(1, 3, HIDDEN, generator=generator) for _ in range(2))
+    others = torch.zeros(HIDDEN)
+    cells = torch.stack([words[0, 1], -words[0, 1]])[None]
+    with torch.no_grad():
+        readout.meant.weight.copy_(10 * (states[:, 1] - states[:, [0, 2]].mean(1)))
+        readout.meant.bias.zero_()
+    text = torch.ones(1, 3, dtype=torch.bool)
+    with torch.inference_mode():
+        found = readout.asked(cells, states, words, others, text)[0]
+        without = readout.asked(cells, states, words, others, text & (torch.arange(3) != 1))[0]
+        wordless = readout.asked(cells, states, words, others, text & False)[0]
+    assert found[0] == pytest.approx(float(cells[0, 0] @ words[0, 1]), rel=1e-3)
+    assert found[1] < 0
+    assert without[0] < found[0] - 5
+    assert wordless.tolist() == pytest.approx([UNASKED] * 2, abs=1e-3)

@@ -35,6 +35,7 @@ class Batch:
         candidates: int64 [questions, labels, tokens]: tokens of each label, "others" first; -1 where there is
             none.
         cells: int64 [questions, 256]: true label of each cell, an index into the candidates; -100: unknown.
+        named: bool [questions]: whether the question names its labels, so that it is not an open one.
     """
 
     input_ids: torch.Tensor
@@ -45,6 +46,7 @@ class Batch:
     image_of: torch.Tensor
     candidates: torch.Tensor
     cells: torch.Tensor
+    named: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -98,7 +100,10 @@ class Collator:
         for number, labels in enumerate(candidates):
             packed[number, : len(labels)] = padded(labels, longest)
         image_of = torch.tensor([number for number, group in enumerate(groups) for _ in group])
-        return Batch(ids, kept, weights, rivals, room, image_of, packed, torch.from_numpy(cells))
+        named = [all(label in example.question for label in example.labels) for example in examples]
+        return Batch(
+            ids, kept, weights, rivals, room, image_of, packed, torch.from_numpy(cells), torch.tensor(named)
+        )
 
     def row(self, example: Example) -> Row:
         """Return one question as tokens, with what each prediction teaches."""

@@ -2,7 +2,7 @@
 
 Besides the next token it learns, in every cell, the name of what is there (after the image layers), and
 whether the cell belongs to the phrase (after two layers, and again before the last, where the answer reads it
-off).
+off), and there also whether it is asked for at all.
 These dense targets teach in minutes what the text alone did not teach in an hour: see docs/experiments.md.
 """
 
@@ -18,6 +18,7 @@ LOSS_WEIGHTS = {
     "seen": 0.5,
     "early": 1.0,
     "patch": 1.0,
+    "asked": 1.0,
     "text": 0.25,
     "begin": 1.0,
     "count": 1.0,
@@ -32,8 +33,7 @@ IMPOSSIBLE = -1e4
 def losses(
     model: Text4SegNanoForConditionalGeneration,
     batch: Batch,
-    middle: torch.Tensor,
-    head: torch.Tensor,
+    features: torch.Tensor,
     labels: torch.Tensor,
     nouns: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
@@ -42,13 +42,12 @@ def losses(
     Args:
         model: The model in training mode, with at least three layers.
         batch: Token sequences.
-        middle: Tower features of the images, float [images, channels, 16, 16].
-        head: Tower features of the images, float [images, channels, 8, 8].
+        features: Of the tower, with stride 16, float [images, channels, 16, 16].
         labels: int64 [images, 256]: index into `nouns` of what each cell shows, -100: unknown.
         nouns: int64 [nouns, tokens]: tokens of each noun, -1 padded; "others" first.
     """
     table = model.embed_tokens.weight
-    visual = model.relate_cells(model.name_cells(middle, head))
+    visual = model.relate_cells(model.name_cells(features))
     parts = {"seen": naming_loss(visual, mean_embedding(table, nouns), labels)}
     places = batch.input_ids == model.config.image_token_id
     hidden = table[batch.input_ids]
@@ -65,12 +64,15 @@ def losses(
     phrases = mean_embedding(table, batch.candidates)
     for name, number in stages.items():
         parts[name], match = phrase_loss(readings[number], phrases, batch)
+    cells = readings[stages["patch"]]
+    asked = model.asked_of(cells, hidden, table[batch.input_ids], positions, batch.kept)
+    parts["asked"] = asked_loss(asked, batch)
 
     # The last layer only matters where something is predicted; its keys still come from every token.
     chosen = batch.weights > 0
     begin = int(chosen.any(0).nonzero()[0])
     hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
-    logits = model.logits_of(hidden[:, :-1], readings[stages["patch"]], positions[:, begin:-1])
+    logits = model.logits_of(hidden[:, :-1], cells, asked, positions[:, begin:-1])
     logits = logits[chosen[:, begin:]].float()
     parts |= writing_losses(logits, batch, chosen, model.config.count_token_ids[:GRID])
     with torch.no_grad():
@@ -114,6 +116,20 @@ def phrase_loss(
         match.flatten(0, 1), batch.cells.flatten(), ignore_index=UNKNOWN, reduction="none"
     )
     return (each * positive).sum() / positive.sum(), match
+
+
+def asked_loss(asked: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return how badly cells tell whether they are asked for; open questions ask for nothing.
+
+    Args:
+        asked: Logits, float [questions, 256].
+        batch: Holds the true labels.
+    """
+    known = (batch.cells != UNKNOWN) & batch.named[:, None]
+    true = (batch.cells > 0).float()
+    weights = torch.where(true > 0, CELL_POSITIVE, 1.0) * known
+    each = functional.binary_cross_entropy_with_logits(asked, true, reduction="none")
+    return (each * weights).sum() / weights.sum().clamp(min=1)
 
 
 def writing_losses(

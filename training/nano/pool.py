@@ -1,4 +1,6 @@
-"""A pool of scenes whose tower features are computed once: a training step then costs a fraction."""
+"""A pool of scenes. What the fixed part of the tower sees in them is computed once.
+
+A training step then costs a fraction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -55,14 +57,13 @@ def colours(scene: Scene) -> list[str]:
 
 
 @torch.inference_mode()
-def features(tower: VisionTower, scenes: Sequence[Scene]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return tower features of each scene in half precision: [channels, 16, 16] and [channels, 8, 8]."""
+def features(tower: VisionTower, scenes: Sequence[Scene]) -> torch.Tensor:
+    """Return the tower's features of stride 16 in half precision, [scenes, channels, 16, 16]."""
     pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
     pixels = (pixels.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
     device = next(tower.parameters()).device
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        middle, head = (part.half().cpu() for part in tower(pixels.to(device)))
-    return [(one.clone(), other.clone()) for one, other in zip(middle, head, strict=True)]
+        return tower.lower(pixels.to(device)).half().cpu()
 
 
 def make_pool(
@@ -85,12 +86,11 @@ def make_pool(
         seed: Draws everything.
 
     Returns:
-        ``middle`` float16 [count, channels, 16, 16], ``head`` float16 [count, channels, 8, 8], and
-        ``meta``: for each scene the names, the covered shares of `cells`, whether all names are annotated,
-        the photograph's id or -1, and the `colours`.
+        ``middle`` float16 [count, channels, 16, 16], and ``meta``: for each scene the names, the covered
+        shares of `cells`, whether all names are annotated, the photograph's id or -1, and the `colours`.
     """
     rng = np.random.default_rng(seed)
-    both: list[tuple[torch.Tensor, torch.Tensor]] = []
+    middle: list[torch.Tensor] = []
     meta: list[Any] = []
     for _ in tqdm(range(-(-count // BATCH)), desc="scenes", unit="batch"):
         scenes = [
@@ -99,15 +99,11 @@ def make_pool(
             else mixed_photo_scene(photos, rng)
             for _ in range(BATCH)
         ]
-        both += features(tower, scenes)
+        middle.append(features(tower, scenes))
         meta += [
             (scene.names, cells(scene), scene.complete, scene.source, colours(scene)) for scene in scenes
         ]
-    return {
-        "middle": torch.stack([one for one, _ in both]),
-        "head": torch.stack([one for _, one in both]),
-        "meta": meta,
-    }
+    return {"middle": torch.cat(middle), "meta": meta}
 
 
 class Pool:
@@ -130,13 +126,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.meta)
 
-    def features(self, picks: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features of scenes, float16 [picks, channels, 16, 16] and [picks, channels, 8, 8]."""
-        chosen = [self.at[pick] for pick in picks]
-        return (
-            torch.stack([part["middle"][row] for part, row in chosen]),
-            torch.stack([part["head"][row] for part, row in chosen]),
-        )
+    def features(self, picks: Sequence[int]) -> torch.Tensor:
+        """Return the tower's features of scenes, float16 [picks, channels, 16, 16]."""
+        return torch.stack([part["middle"][row] for part, row in map(self.at.__getitem__, picks)])
 
     def labels(self, index: int) -> torch.Tensor:
         """Return what each cell shows, int64 [256]; -100 where it is mixed or unknown."""
@@ -149,9 +141,11 @@ class Pool:
             label = np.where(shares.max(0) > CLEAR, known[best], label)
         return torch.from_numpy(label.reshape(-1))
 
-    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and standard deviation of every tower channel."""
-        middle, head = (part.float() for part in self.features(range(min(STATISTICS_FROM, len(self)))))
+    @torch.no_grad()
+    def statistics(self, tower: VisionTower) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and standard deviation of every tower channel, of stride 16 and then of stride 32."""
+        middle = self.features(range(min(STATISTICS_FROM, len(self)))).float()
+        head = tower.upper(middle.to(next(tower.parameters()).device)).cpu()
         mean = torch.cat([middle.mean((0, 2, 3)), head.mean((0, 2, 3))])
         deviation = torch.cat([middle.std((0, 2, 3)), head.std((0, 2, 3))])
         return mean, deviation.clamp(min=0.05)

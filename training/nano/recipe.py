@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
@@ -19,7 +18,7 @@ from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
 from training.nano.batch import padded
 from training.nano.losses import mean_embedding
-from training.nano.naming import draw_cells, teach_names
+from training.nano.naming import SCENES, teach_names
 from training.nano.photos import Photo, held_out, load_captions, load_categories, load_photos
 from training.nano.pool import Pool, make_pool, split_photos, split_sprites
 from training.nano.sprites import Sprite, load_sprites
@@ -101,7 +100,7 @@ def run(
     torch.manual_seed(recipe.seed)
     model = new_model(tokenizer, pretrained, **recipe.sizes)
     if recipe.start is None:
-        model.connector.mean, model.connector.deviation = pool.statistics()
+        model.connector.mean, model.connector.deviation = pool.statistics(tower)
     else:
         go_on_from(model, recipe.start)
     torch.nn.Module.to(model, recipe.device)
@@ -117,16 +116,26 @@ def name_cells_first(
     subjects: Subjects,
     clock: Callable[[], float],
 ) -> None:
-    """Teach the connector names, unless an earlier run has left it."""
-    file = recipe.out / "connector.pt"
+    """Teach tower and connector names, unless an earlier run has left them."""
+    file = recipe.out / "names.pt"
     if not file.exists():
         nouns = padded(phrase_tokens(tokenizer, [OTHERS, *subjects.nouns])).to(model.device)
         classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
-        cells = draw_cells(model, pool, np.random.default_rng(recipe.seed))
-        teach_names(model, cells, classes, recipe.pace.naming, clock)
-        torch.save(model.connector.state_dict(), file.with_suffix(".partial"))
+        teach_names(
+            model,
+            pool,
+            classes,
+            recipe.pace.naming,
+            scenes=min(SCENES, len(pool)),
+            seed=recipe.seed,
+            clock=clock,
+        )
+        learned = {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
+        torch.save(learned, file.with_suffix(".partial"))
         file.with_suffix(".partial").replace(file)
-    model.connector.load_state_dict(torch.load(file, map_location=model.device, weights_only=True))
+    learned = torch.load(file, map_location=model.device, weights_only=True)
+    model.tower.load_state_dict(learned["tower"])
+    model.connector.load_state_dict(learned["connector"])
 
 
 def load_material(recipe: Recipe) -> Material:

@@ -32,6 +32,7 @@ def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNano
         seg_open_token_id=one("<seg>"),
         seg_close_token_id=one("</seg>"),
         row_token_id=one("\n "),
+        others_token_id=one("others"),
         count_token_ids=tuple(one(f" *{number}") for number in range(1, MOST_CELLS + 1)),
         pad_token_id=one(PAD),
         eos_token_id=one(END),

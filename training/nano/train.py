@@ -86,7 +86,7 @@ def train(
         clock: Monotonic, in seconds.
     """
     rng = random.Random(seed)
-    # It has learned names from many more cells than come by here, and would unlearn them.
+    # Like the tower, it has learned names from many more scenes than come by here, and would unlearn them.
     model.connector.requires_grad_(False)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = optimizer_for(learned, pace.peak_rate)
@@ -118,12 +118,12 @@ def train(
         picks = [rng.randrange(len(pool)) for _ in range(pace.images)]
         asked = [draw_questions(pool, pick, subjects, pace.questions, rng) for pick in picks]
         labels = torch.stack([pool.labels(pick) for pick in picks]).to(model.device)
-        middle, head = (part.to(model.device).float() for part in pool.features(picks))
+        features = pool.features(picks).to(model.device).float()
         with torch.autocast(model.device.type, dtype=torch.bfloat16), warnings.catch_warnings():
             # The image layers normalise bfloat16 states with float32 weights, on purpose.
             warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
             batch = collate(asked).to(model.device)
-            learned_from = losses(model, batch, middle, head, labels, nouns)
+            learned_from = losses(model, batch, features, labels, nouns)
         total = torch.stack(
             [weight * learned_from[name] for name, weight in LOSS_WEIGHTS.items() if name in learned_from]
         ).sum()
