@@ -45,7 +45,7 @@ class Pace:
 
     Attributes:
         minutes: Time to train with questions; the learning rate falls to nearly zero over it.
-        naming: Minutes before that in which the connector alone learns names.
+        naming: Minutes before that in which the tower's upper half and the connector learn names.
         images: Images per step.
         questions: Questions per image.
         peak_rate: Highest learning rate.
@@ -53,8 +53,8 @@ class Pace:
         keep_every: Steps between two states that an interrupted run can go on from.
     """
 
-    minutes: float = 110.0
-    naming: float = 10.0
+    minutes: float = 90.0
+    naming: float = 30.0
     images: int = 4
     questions: int = 3
     peak_rate: float = 4e-4
