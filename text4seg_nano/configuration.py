@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from text4seg.descriptors import Codec
+
 
 class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Sizes of the nano model and the token ids that its positions depend on.
@@ -16,6 +18,8 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         grid: Rows (and columns) of the descriptor grid; one visual token per cell.
         tower_channels: Channels of the two tower outputs: stride 16, and the head at stride 32.
         count_token_ids: Token id of the run length ``" *n"`` at index n - 1.
+        bar_token_id: Token id of ``"| "``, between the labels of a row.
+        codec: How descriptors are written, a value of `text4seg.descriptors.Codec`.
         text4seg: What serving needs to know: grid, codec, template version, calibration.
     """
 
@@ -42,6 +46,8 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         row_token_id: int = 5,
         others_token_id: int = 6,
         count_token_ids: tuple[int, ...] = (),
+        bar_token_id: int = 7,
+        codec: str = "r-rle",
         pad_token_id: int = 0,
         eos_token_id: int = 0,
         text4seg: dict[str, Any] | None = None,
@@ -66,8 +72,15 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.row_token_id = row_token_id
         self.others_token_id = others_token_id
         self.count_token_ids = list(count_token_ids)
+        self.bar_token_id = bar_token_id
+        self.codec = Codec(codec).value
         self.text4seg = text4seg or {}
         kwargs.setdefault("tie_word_embeddings", True)
         self.pad_token_id = pad_token_id
         self.eos_token_id = eos_token_id
         super().__init__(**kwargs)
+
+    @property
+    def longest_run(self) -> int:
+        """Cells of the longest run: a row, or in I-RLE the whole image; 0 in full length, without counts."""
+        return {Codec.RRLE: self.grid, Codec.IRLE: self.grid**2, Codec.FULL: 0}[Codec(self.codec)]

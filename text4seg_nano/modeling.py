@@ -14,6 +14,7 @@ from torch import nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from text4seg.descriptors import Codec
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.layers import Layer, rotary_tables
 from text4seg_nano.positions import grid_positions
@@ -103,7 +104,7 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         right. Only the rows above in a descriptor are never seen: rows repeat, and a model that sees them
         learns to copy them instead of reading the image (docs/experiments.md). And two heads of a token in a
         descriptor are pointers: the first sees the cell that the token stands on and nothing else, the second
-        that cell and those to its right.
+        that cell and those to its right (in I-RLE: and all rows below, where its run may go on).
 
         Args:
             input_ids: The new tokens, int64 [batch, length].
@@ -123,8 +124,11 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
             seen = seen & padding[:, None, : len(places)].bool()
         last_cell = self.config.grid - 1
         from_column = from_column.clamp(max=last_cell)
-        row_cells = (described == 0) & (rows == from_row.clamp(max=last_cell))
+        image_cells, from_row = (described == 0) & (rows >= 0), from_row.clamp(max=last_cell)
+        row_cells = image_cells & (rows == from_row)
         pointers = [row_cells & (columns == from_column), row_cells & (columns >= from_column)]
+        if self.config.codec == Codec.IRLE:
+            pointers[1] = pointers[1] | (image_cells & (rows > from_row))
         heads = [torch.where(describes > 0, pointer, seen) for pointer in pointers]
         heads += [seen] * (self.config.num_attention_heads - len(heads))
         return torch.stack(heads, dim=1)
@@ -185,8 +189,8 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
             return torch.Tensor(self.lm_head(tokens))
         names, lengths = self.readout(tokens, cells, asked, positions)
         logits: torch.Tensor = self.lm_head(tokens + names)
-        counts = torch.tensor(self.config.count_token_ids[: self.config.grid], device=logits.device)
-        return logits.index_add(-1, counts, lengths.to(logits.dtype))
+        counts = torch.tensor(self.config.count_token_ids[: lengths.shape[-1]], device=logits.device)
+        return logits.index_add(-1, counts, lengths.to(logits.dtype)) if len(counts) else logits
 
     def forward(
         self,

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from text4seg.descriptors import Codec
 from text4seg_nano.configuration import Text4SegNanoConfig
 
 IMPOSSIBLE = -30.0
-"""Logit of a run that would leave the row, and of a word that is no part of the question."""
+"""Logit of a run that would leave its line, and of a word that is no part of the question."""
 UNASKED = -10.0
 """The logit of a cell being asked for when the question has no word for anything."""
 
@@ -20,11 +21,14 @@ class Readout(nn.Module):
     run length compares each further cell of the row with the label just written; the run ends at the first
     cell that is not alike, so its length has the distribution of a discrete-time survival model. A run of
     "others" must know what else a cell could be called: that is read off the words of the question.
+
+    In I-RLE a run goes on in the next row, to the end of the image; in full length only names are read.
     """
 
     def __init__(self, config: Text4SegNanoConfig) -> None:
         super().__init__()
-        self.grid = config.grid
+        self.grid, self.longest = config.grid, config.longest_run
+        self.wraps = config.codec == Codec.IRLE
         self.gate = nn.Linear(config.hidden_size, 1)
         self.alike = nn.Linear(config.hidden_size, config.hidden_size)
         self.meant = nn.Linear(config.hidden_size, 1)
@@ -58,7 +62,7 @@ class Readout(nn.Module):
     def forward(
         self, tokens: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what to add to the tokens' states and to the logits of the run lengths 1 to grid.
+        """Return what to add to the tokens' states and to the logits of the run lengths from 1 on.
 
         Args:
             tokens: Normalised last states, float [batch, length, hidden].
@@ -67,7 +71,8 @@ class Readout(nn.Module):
             positions: From `positions.grid_positions`, int64 [batch, length, 3].
 
         Returns:
-            float [batch, length, hidden], and float32 [batch, length, grid]; zero outside of descriptors.
+            float [batch, length, hidden], and float32 [batch, length, longest run]; zero outside of
+            descriptors.
         """
         row, column, describes = positions.unbind(-1)
         last = self.grid - 1
@@ -76,16 +81,21 @@ class Readout(nn.Module):
         open_row = (describes > 0) & (row <= last) & (column <= last)
         names = torch.where(open_row[..., None], torch.sigmoid(self.gate(tokens)) * here, 0.0)
 
+        if not self.longest:
+            return names, names.new_zeros(*row.shape, 0, dtype=torch.float32)
         scores = (self.alike(tokens) @ cells.transpose(1, 2)).float()
         scores = scores + self.follow(tokens).float() * asked[:, None]
-        rows = row.clamp(0, last)[..., None, None].expand(-1, -1, 1, self.grid)
-        scores = scores.unflatten(2, (self.grid, self.grid)).gather(2, rows).squeeze(2)
-        further = column[..., None] + torch.arange(1, self.grid, device=column.device)
+        # A line is what a run stays in: a row, or all rows one behind the other.
+        line, begin = (row * 0, row.clamp(min=0) * self.grid + column) if self.wraps else (row, column)
+        last = self.longest - 1
+        lines = line.clamp(0, self.grid - 1)[..., None, None].expand(-1, -1, 1, self.longest)
+        scores = scores.unflatten(2, (-1, self.longest)).gather(2, lines).squeeze(2)
+        further = begin[..., None] + torch.arange(1, self.longest, device=column.device)
         scores = scores.gather(2, further.clamp(max=last))
         within = further <= last
         goes_on = torch.where(within, functional.logsigmoid(scores), 0.0).cumsum(-1)
         ends = torch.where(within, functional.logsigmoid(-scores), 0.0)
         lengths = functional.pad(goes_on, (1, 0)) + functional.pad(ends, (0, 1))
-        fits = torch.cat([column[..., None] <= last, within], dim=-1)
+        fits = torch.cat([begin[..., None] <= last, within], dim=-1)
         lengths = lengths.masked_fill(~fits, IMPOSSIBLE)
         return names, torch.where(describes[..., None] > 0, lengths, 0.0)

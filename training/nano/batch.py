@@ -8,9 +8,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from text4seg import dialogue
-from text4seg.descriptors import OTHERS
+from text4seg.descriptors import OTHERS, Codec
 from text4seg_nano import Text4SegNanoConfig
-from training.nano.questions import GRID, Example
+from training.nano.questions import Example
 from training.nano.start import phrase_tokens
 from training.nano.tokenizer import ASSISTANT, END, IMAGE, USER
 
@@ -28,13 +28,13 @@ class Batch:
         input_ids: int64 [questions, length], right-padded.
         kept: bool [questions, length], false on padding.
         weights: float [questions, length - 1]: weight of predicting the next token.
-        rivals: int64 [questions, length - 1, 2]: where a row begins in a referring answer, the two tokens
-            that may come; -1 elsewhere.
+        rivals: int64 [questions, length - 1, 2]: where a row begins in a referring answer, in full length at
+            every cell, the two tokens that may come; -1 elsewhere.
         room: int64 [questions, length - 1]: at a run length, the largest that fits; 0 elsewhere.
         image_of: int64 [questions]: which image.
         candidates: int64 [questions, labels, tokens]: tokens of each label, "others" first; -1 where there is
             none.
-        cells: int64 [questions, 256]: true label of each cell, an index into the candidates; -100: unknown.
+        cells: int64 [questions, grid * grid]: true label of each cell, an index into the candidates; -100: unknown.
         named: bool [questions]: whether the question names its labels, so that it is not an open one.
     """
 
@@ -67,10 +67,13 @@ class Collator:
     """Turns examples into token sequences."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, config: Text4SegNanoConfig) -> None:
-        self.tokenizer, self.pad = tokenizer, config.pad_token_id
+        self.tokenizer, self.pad, self.image = tokenizer, config.pad_token_id, IMAGE * config.grid**2
+        self.codec, self.longest = Codec(config.codec), config.longest_run
         self.others = phrase_tokens(tokenizer, [OTHERS])[0]
         self.counts = {token: number for number, token in enumerate(config.count_token_ids, 1)}
         self.starts = {config.seg_open_token_id, config.row_token_id}
+        if self.codec is Codec.FULL:
+            self.starts |= {config.bar_token_id}
         self.close = config.seg_close_token_id
 
     def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
@@ -107,15 +110,16 @@ class Collator:
 
     def row(self, example: Example) -> Row:
         """Return one question as tokens, with what each prediction teaches."""
-        prompt = f"{USER}{IMAGE * (GRID * GRID)}{example.question}{ASSISTANT}"
-        answer = dialogue.answer_text(example.sentence, example.block) if example.block else example.sentence
+        prompt = f"{USER}{self.image}{example.question}{ASSISTANT}"
+        block = example.block_in(self.codec)
+        answer = dialogue.answer_text(example.sentence, block) if block else example.sentence
         prompt_ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
         answer_ids = self.tokenizer(answer + END, add_special_tokens=False).input_ids
         tokens = [*prompt_ids, *answer_ids]
         weights = [0.0] * (len(tokens) - 1)
         rivals: dict[int, tuple[int, int]] = {}
         room: dict[int, int] = {}
-        inside, column = False, 0
+        inside, column = False, 0  # in I-RLE the only line is the whole image
         first = phrase_tokens(self.tokenizer, example.labels)[0][0] if example.referring else -1
         for place in range(len(prompt_ids) - 1, len(tokens) - 1):
             before, token = tokens[place], tokens[place + 1]
@@ -125,7 +129,7 @@ class Collator:
                 if example.referring:
                     rivals[place] = (self.others[0], first)
             if inside and token in self.counts:
-                room[place] = GRID - column
+                room[place] = self.longest - column
                 column += self.counts[token]
             if token == self.close:
                 inside = False

@@ -12,7 +12,6 @@ import torch.nn.functional as functional
 from text4seg_nano import Text4SegNanoForConditionalGeneration
 from text4seg_nano.positions import grid_positions
 from training.nano.batch import UNKNOWN, Batch
-from training.nano.questions import GRID
 
 LOSS_WEIGHTS = {
     "seen": 0.5,
@@ -42,8 +41,8 @@ def losses(
     Args:
         model: The model in training mode, with at least three layers.
         batch: Token sequences.
-        features: Of the tower, with stride 16, float [images, channels, 16, 16].
-        labels: int64 [images, 256]: index into `nouns` of what each cell shows, -100: unknown.
+        features: Of the tower, with stride 16, float [images, channels, grid, grid].
+        labels: int64 [images, grid * grid]: index into `nouns` of what each cell shows, -100: unknown.
         nouns: int64 [nouns, tokens]: tokens of each noun, -1 padded; "others" first.
     """
     table = model.embed_tokens.weight
@@ -74,7 +73,7 @@ def losses(
     hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
     logits = model.logits_of(hidden[:, :-1], cells, asked, positions[:, begin:-1])
     logits = logits[chosen[:, begin:]].float()
-    parts |= writing_losses(logits, batch, chosen, model.config.count_token_ids[:GRID])
+    parts |= writing_losses(logits, batch, chosen, model.config.count_token_ids[: model.config.longest_run])
     with torch.no_grad():
         found, true = match.argmax(-1) > 0, batch.cells > 0
         referring = ((batch.candidates[..., 0] >= 0).sum(1) == 2)[:, None]
@@ -122,7 +121,7 @@ def asked_loss(asked: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return how badly cells tell whether they are asked for; open questions ask for nothing.
 
     Args:
-        asked: Logits, float [questions, 256].
+        asked: Logits, float [questions, grid * grid].
         batch: Holds the true labels.
     """
     known = (batch.cells != UNKNOWN) & batch.named[:, None]
@@ -141,7 +140,7 @@ def writing_losses(
         logits: float [chosen places, vocabulary].
         batch: Token sequences.
         chosen: bool [questions, length - 1]: the places that predict something.
-        count_token_ids: Tokens of the run lengths 1 to 16.
+        count_token_ids: Tokens of the run lengths from 1 to the longest.
     """
     device = logits.device
     targets, weights = batch.input_ids[:, 1:][chosen], batch.weights[chosen]
@@ -158,10 +157,10 @@ def writing_losses(
     runs = room > 0
     if runs.any():
         count_ids = torch.tensor(count_token_ids, device=device)
-        sizes = torch.arange(1, GRID + 1, device=device)
+        sizes = torch.arange(1, len(count_token_ids) + 1, device=device)
         counted = logits[runs][:, count_ids].masked_fill(sizes > room[runs][:, None], IMPOSSIBLE)
         numbers = (targets[runs][:, None] == count_ids).long().argmax(1)
         parts["count"] = functional.cross_entropy(counted, numbers)
-        short = numbers + 1 < GRID
+        short = numbers + 1 < len(count_token_ids)
         parts["count_right"] = (counted.argmax(1) == numbers)[short].float().mean().detach()
     return parts

@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 
 from text4seg_nano import Text4SegNanoForConditionalGeneration
 from training.nano.pool import UNKNOWN, Pool
-from training.nano.train import schedule
+from training.nano.train import Pace, schedule
 
 PER_AREA = 12
 """A name weighs as much in a scene as five cells, and one cell more for so many cells of that name."""
@@ -28,6 +28,7 @@ def teach_names(
     classes: torch.Tensor,
     minutes: float,
     *,
+    steps: int = 0,
     scenes: int = SCENES,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
@@ -41,6 +42,7 @@ def teach_names(
         pool: Scenes.
         classes: Mean word embedding of every name, float [names, hidden].
         minutes: Time to train; the learning rate falls to nearly zero over it.
+        steps: Train for so many steps instead, however long they take; 0: as long as `minutes`.
         scenes: Scenes per step.
         seed: Draws scenes.
         clock: Monotonic, in seconds.
@@ -61,10 +63,11 @@ def teach_names(
     model.tower.eval()
     model.connector.train()
     rng = random.Random(seed)
+    pace = Pace(minutes=minutes, steps=steps)
     begun, step, total = clock(), 0, 0.0
-    while (seconds := clock() - begun) < minutes * 60:
+    while (done := pace.progress(step, seconds := clock() - begun)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = RATE * group["factor"] * schedule(step, seconds / (minutes * 60))
+            group["lr"] = RATE * group["factor"] * schedule(step, done)
         picks = [rng.randrange(len(pool)) for _ in range(scenes)]
         middle = pool.features(picks).to(model.device).float()
         labels = torch.stack([pool.labels(pick) for pick in picks]).to(model.device)

@@ -5,16 +5,18 @@ A training step then costs a fraction."""
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from text4seg_nano.processing import pixel_values
 from text4seg_nano.vision import VisionTower
 from training.nano.colours import colour_of
 from training.nano.photos import Photo, held_out
 from training.nano.questions import GRID
-from training.nano.scenes import SIDE, Scene, composed_scene, mixed_photo_scene
+from training.nano.scenes import Scene, composed_scene, mixed_photo_scene
 from training.nano.sprites import Sprite
 
 BATCH = 16
@@ -22,6 +24,8 @@ BATCH = 16
 CLEAR, MIXED = 110, 25
 """A cell (0..255) shows a thing above the first share, and "others" when all things together stay below the
 second."""
+STRIDE = 16
+"""Pixels of the tower's input per cell."""
 UNKNOWN = -100
 """The label of cells that teach nothing."""
 STATISTICS_FROM = 400
@@ -38,13 +42,13 @@ def split_sprites(sprites: Sequence[Sprite], *, held: bool) -> list[Sprite]:
     return [sprite for sprite in sprites if held_out(f"sprite {sprite.noun}", 10) == held]
 
 
-def cells(scene: Scene) -> NDArray[np.uint8]:
-    """Return the share of each cell that each instance covers, uint8 [instances, 16, 16], 255 is all."""
+def cells(scene: Scene, grid: int = GRID) -> NDArray[np.uint8]:
+    """Return the share of each cell that each instance covers, uint8 [instances, grid, grid], 255 is all."""
     if not scene.masks:
-        return np.zeros((0, GRID, GRID), np.uint8)
-    cell = SIDE // GRID
-    shares = np.stack(scene.masks).reshape(len(scene.masks), GRID, cell, GRID, cell).mean((2, 4))
-    rounded: NDArray[np.uint8] = np.round(shares * 255).astype(np.uint8)
+        return np.zeros((0, grid, grid), np.uint8)
+    masks = [mask.astype(np.float32) for mask in scene.masks]
+    shares = np.stack([cv2.resize(mask, (grid, grid), interpolation=cv2.INTER_AREA) for mask in masks])
+    rounded: NDArray[np.uint8] = np.round(shares * 255.0).astype(np.uint8)
     return rounded
 
 
@@ -57,10 +61,10 @@ def colours(scene: Scene) -> list[str]:
 
 
 @torch.inference_mode()
-def features(tower: VisionTower, scenes: Sequence[Scene]) -> torch.Tensor:
-    """Return the tower's features of stride 16 in half precision, [scenes, channels, 16, 16]."""
-    pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
-    pixels = (pixels.float() / 127.5 - 1.0).to(memory_format=torch.channels_last)
+def features(tower: VisionTower, scenes: Sequence[Scene], grid: int = GRID) -> torch.Tensor:
+    """Return the tower's features of stride 16 in half precision, [scenes, channels, grid, grid]."""
+    pixels = torch.stack([pixel_values(scene.image, grid * STRIDE) for scene in scenes])
+    pixels = pixels.to(memory_format=torch.channels_last)
     device = next(tower.parameters()).device
     with torch.autocast(device.type, dtype=torch.bfloat16):
         return tower.lower(pixels.to(device)).half().cpu()
@@ -74,6 +78,7 @@ def make_pool(
     *,
     composed: float,
     seed: int,
+    grid: int = GRID,
 ) -> dict[str, Any]:
     """Draw scenes and compute their features.
 
@@ -84,9 +89,10 @@ def make_pool(
         count: Number of scenes, rounded up to whole batches.
         composed: Share of composed scenes; the others are photographs.
         seed: Draws everything.
+        grid: Rows and columns of cells. The scenes do not depend on it.
 
     Returns:
-        ``middle`` float16 [count, channels, 16, 16], and ``meta``: for each scene the names, the covered
+        ``middle`` float16 [count, channels, grid, grid], and ``meta``: for each scene the names, the covered
         shares of `cells`, whether all names are annotated, the photograph's id or -1, and the `colours`.
     """
     rng = np.random.default_rng(seed)
@@ -99,9 +105,10 @@ def make_pool(
             else mixed_photo_scene(photos, rng)
             for _ in range(BATCH)
         ]
-        middle.append(features(tower, scenes))
+        middle.append(features(tower, scenes, grid))
         meta += [
-            (scene.names, cells(scene), scene.complete, scene.source, colours(scene)) for scene in scenes
+            (scene.names, cells(scene, grid), scene.complete, scene.source, colours(scene))
+            for scene in scenes
         ]
     return {"middle": torch.cat(middle), "meta": meta}
 
@@ -127,13 +134,13 @@ class Pool:
         return len(self.meta)
 
     def features(self, picks: Sequence[int]) -> torch.Tensor:
-        """Return the tower's features of scenes, float16 [picks, channels, 16, 16]."""
+        """Return the tower's features of scenes, float16 [picks, channels, grid, grid]."""
         return torch.stack([part["middle"][row] for part, row in map(self.at.__getitem__, picks)])
 
     def labels(self, index: int) -> torch.Tensor:
-        """Return what each cell shows, int64 [256]; -100 where it is mixed or unknown."""
+        """Return what each cell shows, int64 [grid * grid]; -100 where it is mixed or unknown."""
         names, shares, complete, *_ = self.meta[index]
-        label = np.full((GRID, GRID), 0 if complete else UNKNOWN, np.int64)
+        label = np.full(shares.shape[1:], 0 if complete else UNKNOWN, np.int64)
         if len(names):
             label[shares.astype(np.int64).sum(0) > MIXED] = UNKNOWN
             best = shares.argmax(0)

@@ -229,6 +229,7 @@ def load_part(recipe: Recipe, material: Material, tower: VisionTower, number: in
             count,
             composed=COMPOSED,
             seed=recipe.seed * 1000 + number,
+            grid=Text4SegNanoConfig(**recipe.sizes).grid,
         )
         torch.save(made, file.with_suffix(".partial"))
         file.with_suffix(".partial").replace(file)

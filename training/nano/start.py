@@ -1,5 +1,6 @@
 """The nano model before training: pretrained parts, and the rest drawn so that learning starts at once."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.layers import Attention
 from text4seg_nano.modeling import Text4SegNanoForConditionalGeneration
-from training.nano.tokenizer import ASSISTANT, END, IMAGE, IMAGENET_NAMES, MOST_CELLS, PAD
+from training.nano.tokenizer import ASSISTANT, END, IMAGE, IMAGENET_NAMES, PAD
 from training.nano.weights import PUBLISHED, Pretrained
 
 LOOKS = ((0, 0), (0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (0, 2), (0, 4))
@@ -25,6 +26,8 @@ def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNano
         (token,) = tokenizer(text, add_special_tokens=False).input_ids
         return int(token)
 
+    known = tokenizer.get_vocab()
+    counts = itertools.takewhile(known.__contains__, (f" *{number}" for number in itertools.count(1)))
     return Text4SegNanoConfig(
         vocab_size=len(tokenizer),
         image_token_id=one(IMAGE),
@@ -33,7 +36,8 @@ def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNano
         seg_close_token_id=one("</seg>"),
         row_token_id=one("\n "),
         others_token_id=one("others"),
-        count_token_ids=tuple(one(f" *{number}") for number in range(1, MOST_CELLS + 1)),
+        count_token_ids=tuple(map(one, counts)),
+        bar_token_id=one("| "),
         pad_token_id=one(PAD),
         eos_token_id=one(END),
         **sizes,

@@ -14,7 +14,7 @@ from text4seg_nano.processing import CHAT_TEMPLATE
 
 PAD, IMAGE, USER, ASSISTANT, END = "<pad>", "<image>", "<|user|>", "<|assistant|>", "<|end|>"
 MOST_CELLS = 32
-"""The longest run that is one token."""
+"""The longest run that is one token, unless more are asked for."""
 EXTRA_WORDS = tuple(Path(__file__).with_name("words.txt").read_text().split())
 """Words that no data set holds but people say: places, colours, everyday things."""
 
@@ -41,10 +41,11 @@ def known_words(nouns: Iterable[str], captions: Iterable[str]) -> list[str]:
     return sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text)})
 
 
-def build_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(words: list[str], longest_run: int = MOST_CELLS) -> PreTrainedTokenizerFast:
     """Return a tokenizer in which each word, with and without a space before it, is one token.
 
-    Any other text is written in smaller pieces, down to bytes, so that nothing is unknown.
+    Any other text is written in smaller pieces, down to bytes, so that nothing is unknown. I-RLE needs a
+    token for every run up to the whole image.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -63,7 +64,7 @@ def build_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(([word, " " + word] * 4 for word in words), trainer)
-    counts = [f" *{number}" for number in range(1, MOST_CELLS + 1)]
+    counts = [f" *{number}" for number in range(1, longest_run + 1)]
     plain = [dialogue.SEG_OPEN, dialogue.SEG_CLOSE, "| ", "\n ", *counts]
     tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in plain])
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from text4seg_nano import Text4SegNanoForConditionalGeneration, Text4SegNanoProc
 from training.nano.batch import Collator, padded
 from training.nano.losses import LOSS_WEIGHTS, losses
 from training.nano.pool import Pool
-from training.nano.questions import GRID, Example, questions_of
+from training.nano.questions import Example, questions_of
 from training.nano.start import phrase_tokens
 
 STATE = "state.pt"
@@ -45,6 +45,7 @@ class Pace:
 
     Attributes:
         minutes: Time to train with questions; the learning rate falls to nearly zero over it.
+        steps: Train for so many steps instead, however long they take; 0: as long as `minutes`.
         naming: Minutes before that in which the tower's upper half and the connector learn names.
         images: Images per step.
         questions: Questions per image.
@@ -54,12 +55,17 @@ class Pace:
     """
 
     minutes: float = 90.0
+    steps: int = 0
     naming: float = 30.0
     images: int = 4
     questions: int = 3
     peak_rate: float = 4e-4
     show_every: int = 50
     keep_every: int = 200
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return the share of the training that is done; 1 or more: it is over."""
+        return step / self.steps if self.steps else seconds / 60 / self.minutes if self.minutes else 1.0
 
 
 def train(
@@ -111,8 +117,8 @@ def train(
     model.train()
     model.tower.eval()
     begun, sums, seen = clock(), dict[str, float](), 0
-    while (seconds := before + clock() - begun) < pace.minutes * 60:
-        rate = pace.peak_rate * schedule(step, seconds / (pace.minutes * 60))
+    while (done := pace.progress(step, seconds := before + clock() - begun)) < 1:
+        rate = pace.peak_rate * schedule(step, done)
         for group in optimizer.param_groups:
             group["lr"] = rate
         picks = [rng.randrange(len(pool)) for _ in range(pace.images)]
@@ -190,11 +196,11 @@ def save(model: Text4SegNanoForConditionalGeneration, tokenizer: PreTrainedToken
 
     Matrices are stored in half precision, which halves the file; in memory all is float32.
     """
-    side = model.config.image_size
+    side, grid = model.config.image_size, model.config.grid
     model.config.text4seg = {
         "model": "text4seg-nano",
-        "grid": [GRID, GRID],
-        "codec": "r-rle",
+        "grid": [grid, grid],
+        "codec": model.config.codec,
         "template_version": dialogue.TEMPLATE_VERSION,
         "image_size": [side, side],
         "calibration": {"temperature": 1.0, "bias": 0.0},
@@ -204,4 +210,4 @@ def save(model: Text4SegNanoForConditionalGeneration, tokenizer: PreTrainedToken
     }
     del weights["lm_head.weight"]  # tied to the word embeddings
     model.save_pretrained(out, state_dict=weights)
-    Text4SegNanoProcessor(tokenizer, image_size=side, image_tokens=GRID * GRID).save_pretrained(out)
+    Text4SegNanoProcessor(tokenizer, image_size=side, image_tokens=grid * grid).save_pretrained(out)
