@@ -1,22 +1,25 @@
 """Where tokens stand in the plane of the image."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiny_nano import GRID, tiny_processor, tiny_tokenizer
+from text4seg.descriptors import Codec, LabelGrid, encode
 from text4seg_nano.positions import TEXT_ROW, grid_positions
 from training.nano.start import config_for
 
-CONFIG = config_for(tiny_tokenizer(), grid=GRID)
+CONFIGS = {codec: config_for(tiny_tokenizer(), grid=GRID, codec=codec) for codec in Codec}
+CONFIG = CONFIGS[Codec.RRLE]
 
 
-def read(text):
+def read(text, codec=Codec.RRLE):
     """Tokens of a prompt, and the position of each."""
     ids = tiny_processor()(text=text)["input_ids"]
     return tiny_tokenizer().convert_ids_to_tokens(ids[0]), [
-        (row, column) for row, column, _ in grid_positions(ids, CONFIG)[0].tolist()
+        (row, column) for row, column, _ in grid_positions(ids, CONFIGS[codec])[0].tolist()
     ]
 
 
@@ -95,11 +98,53 @@ def test_no_tokens():
     assert grid_positions(torch.zeros((2, 0), dtype=torch.long), CONFIG).shape == (2, 0, 3)
 
 
-@given(st.lists(st.integers(0, len(tiny_tokenizer()) - 1), min_size=1, max_size=40), st.data())
-def test_positions_depend_only_on_the_text_before(tokens, data):
+@given(
+    st.lists(st.integers(0, len(tiny_tokenizer()) - 1), min_size=1, max_size=40),
+    st.sampled_from(Codec),
+    st.data(),
+)
+def test_positions_depend_only_on_the_text_before(tokens, codec, data):
     end = data.draw(st.integers(1, len(tokens)))
-    whole = grid_positions(torch.tensor([tokens]), CONFIG)
-    assert torch.equal(grid_positions(torch.tensor([tokens[:end]]), CONFIG), whole[:, :end])
+    whole = grid_positions(torch.tensor([tokens]), CONFIGS[codec])
+    assert torch.equal(grid_positions(torch.tensor([tokens[:end]]), CONFIGS[codec]), whole[:, :end])
+
+
+@given(st.lists(st.integers(0, 2), min_size=GRID**2, max_size=GRID**2), st.sampled_from(Codec))
+def test_labels_of_every_codec_stand_on_what_they_describe(cells, codec):
+    """The first word of a label stands where its run begins; the end stands behind the last cell."""
+    grid = LabelGrid(("others", "cat", "white horse"), np.array(cells, np.int16).reshape(GRID, GRID))
+    tokens, places = read(f"<seg>{encode(grid, codec)}</seg>", codec)
+    expected = []
+    for place, label in enumerate(cells):
+        new_row = place % GRID == 0 and codec is not Codec.IRLE
+        if place == 0 or new_row or codec is Codec.FULL or label != cells[place - 1]:
+            expected.append(("others", "cat", "white")[label])
+            expected.append(divmod(place, GRID))
+    words = [(token, place) for token, place in zip(tokens, places, strict=True)]
+    labels = [pair for pair in words if pair[0] in ("others", "cat", "white")]
+    assert [part for pair in labels for part in pair] == expected
+    (end,) = [place for token, place in words if token == "Ċ"]
+    assert (
+        end
+        == {
+            Codec.RRLE: (GRID - 1, GRID),
+            Codec.IRLE: (GRID, 0),
+            Codec.FULL: (GRID - 1, GRID - 1),
+        }[codec]
+    )
+
+
+def test_a_run_goes_on_in_the_next_row_in_image_wise_run_lengths():
+    tokens, places = read("<seg>others *6| white horse *3| others *32", Codec.IRLE)
+    expected = {" *6": (1, 2), "| ": (1, 2), "Ġhorse": (1, 2), " *3": (2, 1), " *32": (GRID, 0)}
+    for token, place in expected.items():
+        assert places[tokens.index(token)] == place, token
+
+
+def test_run_lengths_do_not_move_in_full_length():
+    tokens, places = read("<seg>cat *3| white horse| cat\n cat", Codec.FULL)
+    assert tokens[-2:] == ["\n ", "cat"]
+    assert places == [(0, 0)] * 3 + [(0, 1)] * 3 + [(0, 2)] * 2 + [(1, 0)] * 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 32])

@@ -4,18 +4,23 @@ import pytest
 import torch
 
 from tests.tiny_nano import SIZES
+from text4seg.descriptors import Codec
 from text4seg_nano import Text4SegNanoConfig
 from text4seg_nano.positions import TEXT_ROW
 from text4seg_nano.readout import IMPOSSIBLE, UNASKED, Readout
 
-CONFIG = Text4SegNanoConfig(**SIZES)
+CONFIG = Text4SegNanoConfig(**SIZES, grid=6)
 GRID, HIDDEN = CONFIG.grid, CONFIG.hidden_size
+
+
+def readout_for(codec):
+    torch.manual_seed(0)
+    return Readout(Text4SegNanoConfig(**SIZES, grid=GRID, codec=codec)).eval()
 
 
 @pytest.fixture
 def readout():
-    torch.manual_seed(0)
-    return Readout(CONFIG).eval()
+    return readout_for(Codec.RRLE)
 
 
 def read(readout, cells, *positions, asked=None):
@@ -45,6 +50,48 @@ def test_run_lengths_are_a_distribution_over_what_fits(readout):
         fits = GRID - column
         assert lengths[:fits].exp().sum() == pytest.approx(1.0, abs=1e-5)
         assert (lengths[fits:] == IMPOSSIBLE).all()
+
+
+def test_image_wise_run_lengths_are_a_distribution_over_the_rest_of_the_image():
+    readout, cells = readout_for(Codec.IRLE), random_cells()
+    for place in range(GRID * GRID):
+        _, _, (lengths,) = read(readout, cells, (*divmod(place, GRID), 1))
+        fits = GRID * GRID - place
+        assert lengths.shape == (GRID * GRID,)
+        assert lengths[:fits].exp().sum() == pytest.approx(1.0, abs=1e-5)
+        assert (lengths[fits:] == IMPOSSIBLE).all()
+    _, _, lengths = read(readout, cells, (GRID, 0, 1), (TEXT_ROW, 3, 0))
+    assert (lengths[0] == IMPOSSIBLE).all()
+    assert not lengths[1].any()
+
+
+def test_within_a_row_both_run_lengths_are_read_alike():
+    cells = random_cells()
+    by_row, by_image = (
+        read(readout_for(codec), cells, (1, 2, 1))[2][0] for codec in (Codec.RRLE, Codec.IRLE)
+    )
+    assert torch.allclose(by_row[: GRID - 3], by_image[: GRID - 3])
+    further = float(by_image[GRID - 3 :].exp().sum())
+    assert float(by_row[GRID - 3].exp()) == pytest.approx(further, rel=1e-4)
+
+
+def test_an_image_wise_run_ends_where_the_cells_stop_being_alike():
+    readout, cells = readout_for(Codec.IRLE), torch.zeros(1, GRID * GRID, HIDDEN)
+    with torch.no_grad():
+        readout.alike.weight.zero_()
+        readout.alike.bias.zero_()
+        readout.alike.bias[0] = 1.0
+    cells[..., 0] = 9.0
+    assert int(read(readout, cells, (1, 4, 1))[2].argmax()) + 1 == GRID * GRID - GRID - 4
+    cells[:, 3 * GRID + 1 :, 0] = -9.0
+    assert int(read(readout, cells, (1, 4, 1))[2].argmax()) + 1 == GRID + 3
+
+
+def test_in_full_length_only_names_are_read():
+    cells = random_cells()
+    _, names, lengths = read(readout_for(Codec.FULL), cells, (1, 2, 1))
+    assert lengths.shape == (1, 0)
+    assert torch.equal(names, read(readout_for(Codec.RRLE), cells, (1, 2, 1))[1])
 
 
 def test_a_run_ends_where_the_cells_stop_being_alike(readout):

@@ -34,7 +34,8 @@ class Batch:
         image_of: int64 [questions]: which image.
         candidates: int64 [questions, labels, tokens]: tokens of each label, "others" first; -1 where there is
             none.
-        cells: int64 [questions, grid * grid]: true label of each cell, an index into the candidates; -100: unknown.
+        cells: int64 [questions, grid * grid]: true label of each cell, an index into the candidates; -100:
+            unknown.
         named: bool [questions]: whether the question names its labels, so that it is not an open one.
     """
 

@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from text4seg import dialogue
-from text4seg.descriptors import decode_answer, decode_strict
+from text4seg.descriptors import Codec, Decoding, decode_answer, decode_strict
 from text4seg.errors import DescriptorMalformedError
 from text4seg.masks import box_of, upsample
 from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
@@ -59,11 +59,23 @@ Items = list[Item]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said: grid mask, confidence in what each cell was called, whether it is well-formed."""
+    """What the model said.
+
+    Attributes:
+        mask: Grid mask, bool [rows, cols].
+        confidence: In what each cell was called, [rows, cols].
+        well_formed: Whether the text is what the codec writes.
+        tokens: How many were written.
+        forced: How many of them the grammar left no choice about.
+        seconds: From the question to the end of the answer.
+    """
 
     mask: NDArray[np.bool_]
     confidence: NDArray[np.float64]
     well_formed: bool
+    tokens: int = 0
+    forced: int = 0
+    seconds: float = 0.0
 
 
 @contextmanager
@@ -107,7 +119,7 @@ def wait_until_loaded(
             return
 
 
-def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int]) -> Answer:
+def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int], codec: Codec = Codec.RRLE) -> Answer:
     """Ask one question over gRPC."""
     request = pb.GenerateRequest(
         image=item.image,
@@ -115,23 +127,36 @@ def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int]) -> Answe
         constraint=pb.DescriptorConstraint(labels=[item.phrase]),
         logprobs=True,
     )
-    text, tokens = "", []
+    text, tokens, finish, begun = "", [], pb.GenerateFinish(), time.perf_counter()
     for piece in stub.Generate(request, timeout=120):
+        finish = piece.finish
         text += piece.text
         tokens += [TokenLogprob(token.begin, token.end, token.logprob) for token in piece.logprobs]
-    decoding = decode_answer(text, shape, [item.phrase])
-    empty = item.phrase not in decoding.grid.labels
-    mask = np.zeros(shape, bool) if empty else decoding.grid.mask(item.phrase)
-    return Answer(mask, patch_probabilities(decoding, tokens), well_formed(text, shape, item.phrase))
+    seconds = time.perf_counter() - begun
+    decoding = decode_answer(text, shape, [item.phrase], codec)
+    return Answer(
+        mask_in(decoding, item.phrase),
+        patch_probabilities(decoding, tokens),
+        well_formed(text, shape, item.phrase, codec),
+        finish.completion_tokens,
+        finish.forced_tokens,
+        seconds,
+    )
 
 
-def well_formed(answer: str, shape: tuple[int, int], phrase: str) -> bool:
+def mask_in(decoding: Decoding, phrase: str) -> NDArray[np.bool_]:
+    """Return where the grid shows a phrase, bool [rows, cols]."""
+    grid = decoding.grid
+    return grid.mask(phrase) if phrase in grid.labels else np.zeros(grid.shape, bool)
+
+
+def well_formed(answer: str, shape: tuple[int, int], phrase: str, codec: Codec = Codec.RRLE) -> bool:
     """Tell whether an answer holds exactly one block, closed and free of repairs."""
     blocks = dialogue.find_blocks(answer)
     if len(blocks) != 1 or not blocks[0].closed:
         return False
     try:
-        decode_strict(blocks[0].text, shape, [phrase])
+        decode_strict(blocks[0].text, shape, [phrase], codec)
     except DescriptorMalformedError:
         return False
     return True
@@ -234,12 +259,12 @@ def measure(
 ) -> tuple[dict[str, float], Calibration]:
     """Ask all questions, at most `limit` of each set unless it is 0; return figures and a calibration."""
     info = stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest())
-    shape = (info.grid_rows, info.grid_columns)
+    shape, codec = (info.grid_rows, info.grid_columns), Codec(info.codec)
     figures: dict[str, float] = {}
     every: list[tuple[Item, Answer]] = []
     for name, items in sets.items():
         draw.shuffle(items)
-        answers = [(item, ask(stub, item, shape)) for item in tqdm(items[: limit or None], desc=name)]
+        answers = [(item, ask(stub, item, shape, codec)) for item in tqdm(items[: limit or None], desc=name)]
         if name == ABSENT:
             figures["absent questions"] = len(answers)
             figures["absent answered nothing"] = float(

@@ -89,7 +89,7 @@ def mean_embedding(table: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def naming_loss(states: torch.Tensor, classes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return how badly cells, float [images, 256, hidden], name what they show; "others" counts a quarter."""
+    """Return how badly states [images, cells, hidden] name what is there; "others" counts a quarter."""
     balance = torch.ones(len(classes), device=classes.device)
     balance[0] = 0.25
     logits = states.float() @ classes.T
@@ -101,10 +101,10 @@ def naming_loss(states: torch.Tensor, classes: torch.Tensor, labels: torch.Tenso
 def phrase_loss(
     states: torch.Tensor, phrases: torch.Tensor, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how badly cells tell their label, and the logits, float [questions, 256, labels].
+    """Return how badly cells tell their label, and the logits, float [questions, cells, labels].
 
     Args:
-        states: Normalised states of the visual tokens, float [questions, 256, hidden].
+        states: Normalised states of the visual tokens, float [questions, cells, hidden].
         phrases: Mean word embedding of each label, float [questions, labels, hidden].
         batch: Holds the true labels; cells that show something count `CELL_POSITIVE` times.
     """
