@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from text4seg.dialogue import TEMPLATE_VERSION
 from text4seg_nano import Text4SegNanoConfig, Text4SegNanoForConditionalGeneration, Text4SegNanoProcessor
 from training.nano.start import config_for
-from training.nano.tokenizer import build_tokenizer, known_words
+from training.nano.tokenizer import MOST_CELLS, build_tokenizer, known_words
 
 torch.set_num_threads(1)
 
@@ -27,9 +27,10 @@ SIZES = {
 
 
 @cache
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
+def tiny_tokenizer(longest_run: int = MOST_CELLS) -> PreTrainedTokenizerFast:
     """The real tokenizer with few words of its own."""
-    return build_tokenizer(known_words(["cat", "white horse", "traffic light"], ["a cat on a mat"]))
+    words = known_words(["cat", "white horse", "traffic light"], ["a cat on a mat"])
+    return build_tokenizer(words, longest_run)
 
 
 def tiny_model(seed: int = 0, **fields: Any) -> Text4SegNanoForConditionalGeneration:
@@ -40,7 +41,7 @@ def tiny_model(seed: int = 0, **fields: Any) -> Text4SegNanoForConditionalGenera
     config.text4seg = {
         "model": "tiny-nano",
         "grid": [GRID, GRID],
-        "codec": "r-rle",
+        "codec": config.codec,
         "template_version": TEMPLATE_VERSION,
         "image_size": [SIDE, SIDE],
     }

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.tiny_nano import tiny_tokenizer
-from text4seg.descriptors import OTHERS
+from text4seg import dialogue
+from text4seg.descriptors import OTHERS, Codec, decode_strict
 from training.nano.batch import IN_BLOCK, IN_SENTENCE, UNKNOWN, Collator, padded
 from training.nano.questions import GRID, caption, referring, semantic
 from training.nano.start import config_for
@@ -15,6 +16,8 @@ from training.nano.tokenizer import ASSISTANT, END
 
 TOKENIZER = tiny_tokenizer()
 CONFIG = config_for(TOKENIZER)
+WIDE = tiny_tokenizer(GRID * GRID)
+"""With a token for every run of the image."""
 SHARE = np.zeros((GRID, GRID), np.int64)
 SHARE[3, 2:7] = SHARE[4, :4] = SHARE[5, 12:] = 255
 
@@ -118,6 +121,55 @@ def test_room_is_what_is_left_of_the_row(collate, examples, name):
         else:
             assert batch.room[0, place] == 0
     assert column == GRID
+
+
+@pytest.mark.parametrize("codec", Codec)
+@pytest.mark.parametrize("name", ["present", "absent", "list"])
+def test_every_codec_writes_the_same_cells(examples, name, codec):
+    example = examples[name]
+    batch = Collator(WIDE, config_for(WIDE, codec=codec))([[example]])
+    text = WIDE.decode(batch.input_ids[0])
+    (block,) = dialogue.find_blocks(text)
+    grid = decode_strict(block.text, (GRID, GRID), example.labels, codec)
+    assert np.array_equal(grid.cells, example.cells)
+    learned = WIDE.decode(batch.input_ids[0, 1:][batch.weights[0] == IN_BLOCK])
+    # The first word is learned with the sentence before it.
+    assert f"{block.text}</seg>".split(maxsplit=1)[1] in learned
+
+
+@pytest.mark.parametrize("name", ["present", "absent", "list"])
+def test_room_of_image_wise_runs_is_what_is_left_of_the_image(examples, name):
+    batch = Collator(WIDE, config_for(WIDE, codec=Codec.IRLE))([[examples[name]]])
+    tokens = WIDE.convert_ids_to_tokens(batch.input_ids[0])
+    left = GRID * GRID
+    for place, token in enumerate(tokens[1:]):
+        if token.startswith(" *"):
+            assert batch.room[0, place] == left
+            left -= int(token[2:])
+        else:
+            assert batch.room[0, place] == 0
+    assert left == 0
+    rivals = (batch.rivals[0, :, 0] >= 0).nonzero()[:, 0].tolist()
+    assert rivals == ([] if name == "list" else [tokens.index("<seg>")])
+
+
+def test_every_cell_is_a_choice_in_full_length(examples):
+    batch = Collator(WIDE, config_for(WIDE, codec=Codec.FULL))([[examples["present"]]])
+    tokens = WIDE.convert_ids_to_tokens(batch.input_ids[0])
+    places = (batch.rivals[0, :, 0] >= 0).nonzero()[:, 0].tolist()
+    assert len(places) == GRID * GRID
+    assert {tokens[place] for place in places} == {"<seg>", "| ", "\n "}
+    assert {tokens[place + 1] for place in places} == {OTHERS, "white"}
+    assert not batch.room.any()
+
+
+def test_other_grids():
+    config = config_for(TOKENIZER, grid=24)
+    example = referring("cat", np.full((24, 24), 255), random.Random(0))
+    batch = Collator(TOKENIZER, config)([[example, referring("cat", None, random.Random(0), 24)]])
+    assert (batch.input_ids == config.image_token_id).sum(1).tolist() == [24 * 24] * 2
+    assert batch.cells.shape == (2, 24 * 24)
+    assert batch.room.max() == 24
 
 
 def test_candidates_and_cells(collate, examples):

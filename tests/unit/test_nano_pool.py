@@ -67,6 +67,19 @@ def test_sprites_alone(tower, data):
     assert all(names and source == -1 for names, _, _, source, _ in made["meta"])
 
 
+def test_finer_grids_show_the_same_scenes(tower, data, part):
+    fine = make_pool(tower, *data, 3, composed=0.5, seed=4, grid=32)
+    assert fine["middle"].shape == (BATCH, TOWER["tower_channels"][0], 32, 32)
+    for (names, shares, *rest), (fine_names, fine_shares, *fine_rest) in zip(
+        part["meta"], fine["meta"], strict=True
+    ):
+        assert (names, rest) == (fine_names, fine_rest)
+        pooled = fine_shares.reshape(len(names), GRID, 2, GRID, 2).mean((2, 4))
+        assert np.abs(pooled - shares).max(initial=0) <= 1
+    pool = Pool([fine], ["others", "tabby", "doormat", *sorted({sprite.noun for sprite in data[1]})])
+    assert pool.labels(0).shape == (32 * 32,)
+
+
 def test_features_are_those_of_the_tower(tower, data):
     scene = photo_scene(data[0][0], np.random.default_rng(0), augment=False)
     found = features(tower, [scene])

@@ -104,6 +104,15 @@ def test_whoever_is_asked_for_is_there_or_truly_absent(scene, seed, complete):
     assert set(absent) <= set(known)
 
 
+@given(scene=scenes(), seed=st.integers(0, 1000))
+def test_finer_grids_get_the_same_questions(scene, seed):
+    names, shares = scene
+    fine = shares.repeat(2, 1).repeat(2, 2)
+    for one, other in zip(ask(names, shares, seed), ask(names, fine, seed), strict=True):
+        assert (one.question, one.labels) == (other.question, other.labels)
+        assert np.array_equal(one.cells.repeat(2, 0).repeat(2, 1), other.cells)
+
+
 def test_absent_names_are_answered_with_nothing():
     example = referring("dog", None, random.Random(0))
     assert example.labels == ("dog",)

@@ -127,6 +127,14 @@ def test_configuration_holds_the_ids():
     assert config.hidden_size == 64
 
 
+def test_longer_runs_are_tokens_when_asked_for():
+    wide = build_tokenizer(WORDS, 256)
+    config = config_for(wide)
+    assert wide.convert_ids_to_tokens(config.count_token_ids) == [f" *{number}" for number in range(1, 257)]
+    assert wide.decode([config.bar_token_id]) == "| "
+    assert wide.tokenize("others *255| cat *256") == ["others", " *255", "| ", "cat", " *256"]
+
+
 def test_phrases_are_tokens_as_in_a_descriptor():
     phrases = phrase_tokens(TOKENIZER, ["cat", "white horse"])
     assert [TOKENIZER.decode(each) for each in phrases] == ["cat", "white horse"]

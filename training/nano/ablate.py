@@ -13,7 +13,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Photographs and sprites; the photographs of training and of the questions differ."""
+    """Photographs, for backgrounds of training and of the questions, and sprites, for both."""
 
     known: Sequence[Photo]
     held: Sequence[Photo]
@@ -116,7 +116,8 @@ def load_material(sprites: Path, photos: Path | None, names: int) -> Material:
     every = split_sprites(load_sprites(sprites), held=False)
     nouns = sorted({sprite.noun for sprite in every})
     chosen = {nouns[number * len(nouns) // names] for number in range(min(names, len(nouns)))}
-    read = load_photos(photos) if photos else ()
+    # Only backgrounds: nothing in them has a name.
+    read = [replace(photo, names=(), masks=()) for photo in (load_photos(photos) if photos else ())]
     return Material(
         split_photos(read, held=False),
         split_photos(read, held=True),
