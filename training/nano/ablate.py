@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -53,6 +53,8 @@ from training.nano.weights import PUBLISHED, Pretrained
 
 SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_image_layers": 1, "num_hidden_layers": 5}
 POOL_SEED, HELD_SEED = 40, 41
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,16 @@ def load_material(sprites: Path, photos: Path | None, names: int) -> Material:
     )
 
 
+def kept(file: Path, make: Callable[[], Made]) -> Made:
+    """Return what a file holds, made and written now unless an earlier run has left it."""
+    if not file.exists():
+        torch.save(make(), file.with_suffix(".partial"))
+        file.with_suffix(".partial").replace(file)
+    # Files of our own; some have numpy arrays in them, which torch calls unsafe.
+    made: Made = torch.load(file, weights_only=False)
+    return made
+
+
 class Laboratory:
     """Trains and measures variants; what several of them share is made once and kept.
 
@@ -147,15 +159,12 @@ class Laboratory:
         self.settings, self.material, self.out, self.threads = settings, material, out, threads
         # One for all codecs, so that they start from the same weights: I-RLE needs the longest runs.
         self.tokenizer = build_tokenizer(known_words(material.nouns, []), GRID**2)
-        vectors: dict[str, torch.Tensor] = {}
+        out.mkdir(parents=True, exist_ok=True)
 
         def word_vectors(words: list[str]) -> torch.Tensor:
-            if missing := [word for word in words if word not in vectors]:
-                vectors.update(zip(missing, pretrained.word_vectors(missing), strict=True))
-            return torch.stack([vectors[word] for word in words])
+            return kept(out / "words.pt", lambda: pretrained.word_vectors(words))
 
         self.pretrained = Pretrained(pretrained.load_tower, word_vectors)
-        out.mkdir(parents=True, exist_ok=True)
 
     def result(self, variant: Variant) -> dict[str, Any]:
         """Return the figures of a variant, from its file if an earlier run has left it.
@@ -175,8 +184,7 @@ class Laboratory:
         written: dict[str, Any] = json.loads(file.read_text())
         if written["settings"] != settings:
             raise FileExistsError(f"{file} has other settings: remove it, or choose another folder")
-        figures = written["figures"]
-        return figures
+        return dict(written["figures"])
 
     def trained(self, variant: Variant) -> Path:
         """Train a variant and return its folder; an interrupted training goes on."""
@@ -188,16 +196,15 @@ class Laboratory:
         model = new_model(tokenizer, self.pretrained, **sizes)
         model.tower.eval()
         model.connector.mean, model.connector.deviation = pool.statistics(model.tower)
-        file = self.out / f"names-{variant.grid}-{variant.seed}.pt"
-        if not file.exists():
+
+        def named() -> dict[str, Any]:
             nouns = padded(phrase_tokens(tokenizer, [OTHERS, *self.material.nouns]))
             classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
             steps = self.settings.naming_steps
             teach_names(model, pool, classes, 0.0, steps=steps, seed=variant.seed, clock=time.process_time)
-            learned = {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
-            torch.save(learned, file.with_suffix(".partial"))
-            file.with_suffix(".partial").replace(file)
-        learned = torch.load(file, weights_only=True)
+            return {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
+
+        learned = kept(self.out / f"names-{variant.grid}-{variant.seed}.pt", named)
         model.tower.load_state_dict(learned["tower"])
         model.connector.load_state_dict(learned["connector"])
         subjects = Subjects(self.material.nouns, self.material.nouns, {})
@@ -207,19 +214,16 @@ class Laboratory:
         return folder
 
     def scenes(self, grid: int) -> dict[str, Any]:
-        """Return the pool of a grid, drawn now unless an earlier run has left it."""
-        file = self.out / f"scenes-{grid}.pt"
-        if not file.exists():
+        """Return the pool of a grid, as `make_pool` makes it."""
+
+        def drawn() -> dict[str, Any]:
             tower = VisionTower(Text4SegNanoConfig(**self.settings.sizes))
             self.pretrained.load_tower(tower)
-            tower.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            tower.eval()
             known, sprites, count = self.material.known, self.material.sprites, self.settings.scenes
-            made = make_pool(tower, known, sprites, count, composed=1.0, seed=POOL_SEED, grid=grid)
-            torch.save(made, file.with_suffix(".partial"))
-            file.with_suffix(".partial").replace(file)
-        # A file of our own, with numpy arrays in it, which torch calls unsafe.
-        part: dict[str, Any] = torch.load(file, weights_only=False, mmap=True)
-        return part
+            return make_pool(tower, known, sprites, count, composed=1.0, seed=POOL_SEED, grid=grid)
+
+        return kept(self.out / f"scenes-{grid}.pt", drawn)
 
     def questions(self) -> tuple[Items, Items]:
         """Return the same questions for every variant: about what new scenes show, and do not show."""
@@ -271,8 +275,9 @@ def free_answers(
     folder: Path, items: Sequence[Item], variant: Variant, most_tokens: int
 ) -> list[tuple[Item, Answer]]:
     """Answer questions by plain greedy decoding; times are CPU time of this process."""
-    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-    processor = AutoProcessor.from_pretrained(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
+    model.eval()
+    processor: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     shape, answers = (variant.grid, variant.grid), []
     for item in items:
         question = {"type": "text", "text": dialogue.referring_question(item.phrase)}
