@@ -144,7 +144,7 @@ def test_codecs_start_alike_and_share_what_does_not_depend_on_them(sprites, tmp_
     laboratory = Laboratory(replace(SETTINGS, steps=1), material, tmp_path, TINY)
     folders = [laboratory.trained(Variant(codec, GRID, 0)) for codec in (Codec.RRLE, Codec.FULL)]
     assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "full-4-0", "names-4-0.pt", "r-rle-4-0", "scenes-4.pt",
+        "full-4-0", "names-4.pt", "r-rle-4-0", "scenes-4.pt", "words.pt",
     ]  # fmt: skip
     one, other = (torch.load(folder / "state.pt", weights_only=True) for folder in folders)
     assert one["step"] == other["step"] == 1

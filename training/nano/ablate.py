@@ -2,7 +2,7 @@
 
 Run: ``python -m training.nano.ablate --sprites DIR [--photos DIR]``. Every model starts from the same weights
 and learns for equally many steps from the same scenes and questions: the codecs with the grid of 16 cells,
-the grids in R-RLE. Names of cells are learned once for all codecs. Models are then asked about newly drawn
+the grids in R-RLE. Names of cells are learned once for each grid. Models are then asked about newly drawn
 scenes, through a generator service that constrains them with the grammar, and by plain greedy decoding in
 this process. What is done is kept in ``--out``; an interrupted run goes on there.
 """
@@ -51,7 +51,16 @@ from training.nano.tokenizer import build_tokenizer, known_words
 from training.nano.train import STATE, Pace, Subjects, train
 from training.nano.weights import PUBLISHED, Pretrained
 
-SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_image_layers": 1, "num_hidden_layers": 5}
+SIZES = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "num_image_layers": 1,
+    "num_hidden_layers": 4,
+}
+NAMING_SCENES, IMAGES, QUESTIONS = 8, 4, 2
+"""Scenes of a step that teaches names; images of a step with questions, and questions about each."""
+PEAK_RATE = 1e-3
 POOL_SEED, HELD_SEED = 40, 41
 
 Made = TypeVar("Made")
@@ -67,8 +76,8 @@ class Settings:
         naming_steps: Steps in which cells learn names.
         steps: Steps of training with questions.
         photos: Number of photographs behind the sprites; 0: plain gradients.
-        asked: Questions about things that are there, in new scenes; as many scenes are asked about one absent
-            thing as there are for a third of the questions.
+        asked: Questions about things that are there, in a third as many new scenes; each scene is also asked
+            about one thing that is not there.
         asked_free: How many of them are asked again without the grammar.
         sizes: Fields of the model's configuration.
     """
@@ -76,10 +85,10 @@ class Settings:
     names: int = 36
     scenes: int = 1280
     naming_steps: int = 150
-    steps: int = 400
+    steps: int = 300
     photos: int = 0
-    asked: int = 60
-    asked_free: int = 20
+    asked: int = 45
+    asked_free: int = 15
     sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)
 
 
@@ -201,14 +210,15 @@ class Laboratory:
             nouns = padded(phrase_tokens(tokenizer, [OTHERS, *self.material.nouns]))
             classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
             steps = self.settings.naming_steps
-            teach_names(model, pool, classes, 0.0, steps=steps, seed=variant.seed, clock=time.process_time)
+            teach_names(model, pool, classes, 0.0, steps=steps, scenes=NAMING_SCENES)
             return {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
 
-        learned = kept(self.out / f"names-{variant.grid}-{variant.seed}.pt", named)
+        learned = kept(self.out / f"names-{variant.grid}.pt", named)
         model.tower.load_state_dict(learned["tower"])
         model.connector.load_state_dict(learned["connector"])
         subjects = Subjects(self.material.nouns, self.material.nouns, {})
-        pace = Pace(minutes=0.0, steps=self.settings.steps, peak_rate=1e-3)
+        steps = self.settings.steps
+        pace = Pace(0.0, steps, images=IMAGES, questions=QUESTIONS, peak_rate=PEAK_RATE, keep_every=50)
         torch.manual_seed(variant.seed)
         train(model, tokenizer, pool, subjects, folder, pace, seed=variant.seed, clock=time.process_time)
         return folder
