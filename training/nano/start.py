@@ -16,6 +16,8 @@ from training.nano.weights import PUBLISHED, Pretrained
 
 LOOKS = ((0, 0), (0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (0, 2), (0, 4))
 """Cell distances (rows, columns) that the heads of every layer look at before training."""
+ASKED_BIAS = 0.5
+"""Between finding more and calling more absent (docs/experiments.md)."""
 
 
 def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNanoConfig:
@@ -33,6 +35,7 @@ def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNano
         seg_close_token_id=one("</seg>"),
         row_token_id=one("\n "),
         others_token_id=one("others"),
+        asked_bias=ASKED_BIAS,
         count_token_ids=tuple(one(f" *{number}") for number in range(1, MOST_CELLS + 1)),
         pad_token_id=one(PAD),
         eos_token_id=one(END),
