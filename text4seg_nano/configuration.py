@@ -17,6 +17,8 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         image_size: Side of the square input image in pixels.
         grid: Rows (and columns) of the descriptor grid; one visual token per cell.
         tower_channels: Channels of the two tower outputs: stride 16, and the head at stride 32.
+        asked_bias: Added to how much a cell is asked for when answering, not when learning: above zero more
+            is found, and less is called absent.
         count_token_ids: Token id of the run length ``" *n"`` at index n - 1.
         bar_token_id: Token id of ``"| "``, between the labels of a row.
         codec: How descriptors are written, a value of `text4seg.descriptors.Codec`.
@@ -45,6 +47,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         seg_close_token_id: int = 4,
         row_token_id: int = 5,
         others_token_id: int = 6,
+        asked_bias: float = 0.0,
         count_token_ids: tuple[int, ...] = (),
         bar_token_id: int = 7,
         codec: str = "r-rle",
@@ -71,6 +74,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.seg_close_token_id = seg_close_token_id
         self.row_token_id = row_token_id
         self.others_token_id = others_token_id
+        self.asked_bias = asked_bias
         self.count_token_ids = list(count_token_ids)
         self.bar_token_id = bar_token_id
         self.codec = Codec(codec).value

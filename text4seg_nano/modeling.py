@@ -171,7 +171,8 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
             text = text & padding.bool()
         states = functional.rms_norm(read, read.shape[-1:])
         others = self.embed_tokens.weight[self.config.others_token_id]
-        return self.readout.asked(cells, states, words, others, text)
+        asked = self.readout.asked(cells, states, words, others, text)
+        return asked if self.training else asked + self.config.asked_bias
 
     def logits_of(
         self, hidden: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor
@@ -187,10 +188,11 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         tokens = self.norm(hidden)
         if not cells.shape[1]:
             return torch.Tensor(self.lm_head(tokens))
-        names, lengths = self.readout(tokens, cells, asked, positions)
+        names, others, lengths = self.readout(tokens, cells, asked, positions)
         logits: torch.Tensor = self.lm_head(tokens + names)
-        counts = torch.tensor(self.config.count_token_ids[: lengths.shape[-1]], device=logits.device)
-        return logits.index_add(-1, counts, lengths.to(logits.dtype)) if len(counts) else logits
+        places = [self.config.others_token_id, *self.config.count_token_ids[: lengths.shape[-1]]]
+        added = torch.cat([others, lengths], dim=-1).to(logits.dtype)
+        return logits.index_add(-1, torch.tensor(places, device=logits.device), added)
 
     def forward(
         self,

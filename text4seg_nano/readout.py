@@ -20,7 +20,8 @@ class Readout(nn.Module):
     out again: the state of the cell it stands on is added to its own, through a gate. A token that writes a
     run length compares each further cell of the row with the label just written; the run ends at the first
     cell that is not alike, so its length has the distribution of a discrete-time survival model. A run of
-    "others" must know what else a cell could be called: that is read off the words of the question.
+    "others" must know what else a cell could be called: that is read off the words of the question. So is
+    whether a label that is written next can be "others".
 
     In I-RLE a run goes on in the next row, to the end of the image; in full length only names are read.
     """
@@ -33,6 +34,7 @@ class Readout(nn.Module):
         self.alike = nn.Linear(config.hidden_size, config.hidden_size)
         self.meant = nn.Linear(config.hidden_size, 1)
         self.follow = nn.Linear(config.hidden_size, 1)
+        self.doubt = nn.Linear(config.hidden_size, 1)
 
     def asked(
         self,
@@ -61,8 +63,8 @@ class Readout(nn.Module):
 
     def forward(
         self, tokens: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what to add to the tokens' states and to the logits of the run lengths from 1 on.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what to add to the tokens' states, to the logit of "others" and to those of run lengths.
 
         Args:
             tokens: Normalised last states, float [batch, length, hidden].
@@ -71,8 +73,8 @@ class Readout(nn.Module):
             positions: From `positions.grid_positions`, int64 [batch, length, 3].
 
         Returns:
-            float [batch, length, hidden], and float32 [batch, length, longest run]; zero outside of
-            descriptors.
+            float [batch, length, hidden], float32 [batch, length, 1], and float32 [batch, length, longest
+            run] for the lengths from 1 on; zero outside of descriptors.
         """
         row, column, describes = positions.unbind(-1)
         last = self.grid - 1
@@ -80,9 +82,11 @@ class Readout(nn.Module):
         here = cells.gather(1, place[..., None].expand(-1, -1, cells.shape[-1]))
         open_row = (describes > 0) & (row <= last) & (column <= last)
         names = torch.where(open_row[..., None], torch.sigmoid(self.gate(tokens)) * here, 0.0)
+        doubt = self.doubt(tokens).float() * asked.gather(1, place)[..., None]
+        others = torch.where(open_row[..., None], -doubt, 0.0)
 
         if not self.longest:
-            return names, names.new_zeros(*row.shape, 0, dtype=torch.float32)
+            return names, others, others.new_zeros(*row.shape, 0)
         scores = (self.alike(tokens) @ cells.transpose(1, 2)).float()
         scores = scores + self.follow(tokens).float() * asked[:, None]
         # A line is what a run stays in: a row, or all rows one behind the other.
@@ -98,4 +102,4 @@ class Readout(nn.Module):
         lengths = functional.pad(goes_on, (1, 0)) + functional.pad(ends, (0, 1))
         fits = torch.cat([begin[..., None] <= last, within], dim=-1)
         lengths = lengths.masked_fill(~fits, IMPOSSIBLE)
-        return names, torch.where(describes[..., None] > 0, lengths, 0.0)
+        return names, others, torch.where(describes[..., None] > 0, lengths, 0.0)

@@ -27,8 +27,8 @@ def read(readout, cells, *positions, asked=None):
     tokens = torch.randn(1, len(positions), HIDDEN, generator=torch.Generator().manual_seed(1))
     asked = torch.zeros(1, GRID * GRID) if asked is None else asked
     with torch.inference_mode():
-        names, lengths = readout(tokens, cells, asked, torch.tensor([positions]))
-    return tokens, names[0], lengths[0]
+        names, others, lengths = readout(tokens, cells, asked, torch.tensor([positions]))
+    return tokens, names[0], lengths[0], others[0, :, 0]
 
 
 def random_cells():
@@ -37,7 +37,7 @@ def random_cells():
 
 def test_a_token_reads_the_cell_it_stands_on(readout):
     cells = random_cells()
-    tokens, names, _ = read(readout, cells, (0, 0, 1), (1, 2, 1), (GRID - 1, GRID - 1, 1))
+    tokens, names, _, _ = read(readout, cells, (0, 0, 1), (1, 2, 1), (GRID - 1, GRID - 1, 1))
     shares = torch.sigmoid(readout.gate(tokens))[0]
     for index, place in enumerate((0, GRID + 2, GRID * GRID - 1)):
         assert torch.allclose(names[index], shares[index] * cells[0, place], atol=1e-6)
@@ -46,7 +46,7 @@ def test_a_token_reads_the_cell_it_stands_on(readout):
 def test_run_lengths_are_a_distribution_over_what_fits(readout):
     cells = random_cells()
     for column in range(GRID):
-        _, _, (lengths,) = read(readout, cells, (1, column, 1))
+        _, _, (lengths,), _ = read(readout, cells, (1, column, 1))
         fits = GRID - column
         assert lengths[:fits].exp().sum() == pytest.approx(1.0, abs=1e-5)
         assert (lengths[fits:] == IMPOSSIBLE).all()
@@ -55,12 +55,12 @@ def test_run_lengths_are_a_distribution_over_what_fits(readout):
 def test_image_wise_run_lengths_are_a_distribution_over_the_rest_of_the_image():
     readout, cells = readout_for(Codec.IRLE), random_cells()
     for place in range(GRID * GRID):
-        _, _, (lengths,) = read(readout, cells, (*divmod(place, GRID), 1))
+        _, _, (lengths,), _ = read(readout, cells, (*divmod(place, GRID), 1))
         fits = GRID * GRID - place
         assert lengths.shape == (GRID * GRID,)
         assert lengths[:fits].exp().sum() == pytest.approx(1.0, abs=1e-5)
         assert (lengths[fits:] == IMPOSSIBLE).all()
-    _, _, lengths = read(readout, cells, (GRID, 0, 1), (TEXT_ROW, 3, 0))
+    _, _, lengths, _ = read(readout, cells, (GRID, 0, 1), (TEXT_ROW, 3, 0))
     assert (lengths[0] == IMPOSSIBLE).all()
     assert not lengths[1].any()
 
@@ -89,9 +89,11 @@ def test_an_image_wise_run_ends_where_the_cells_stop_being_alike():
 
 def test_in_full_length_only_names_are_read():
     cells = random_cells()
-    _, names, lengths = read(readout_for(Codec.FULL), cells, (1, 2, 1))
+    _, names, lengths, others = read(readout_for(Codec.FULL), cells, (1, 2, 1))
     assert lengths.shape == (1, 0)
-    assert torch.equal(names, read(readout_for(Codec.RRLE), cells, (1, 2, 1))[1])
+    _, same, _, doubts = read(readout_for(Codec.RRLE), cells, (1, 2, 1))
+    assert torch.equal(names, same)
+    assert torch.equal(others, doubts)
 
 
 def test_a_run_ends_where_the_cells_stop_being_alike(readout):
@@ -102,21 +104,22 @@ def test_a_run_ends_where_the_cells_stop_being_alike(readout):
         readout.alike.bias[0] = 1.0
     row = cells.view(GRID, GRID, HIDDEN)[1]
     row[:, 0] = 9.0
-    _, _, (lengths,) = read(readout, cells, (1, 0, 1))
+    _, _, (lengths,), _ = read(readout, cells, (1, 0, 1))
     assert int(lengths.argmax()) + 1 == GRID
     row[3:, 0] = -9.0
-    _, _, (lengths,) = read(readout, cells, (1, 0, 1))
+    _, _, (lengths,), _ = read(readout, cells, (1, 0, 1))
     assert int(lengths.argmax()) + 1 == 3
-    _, _, (lengths,) = read(readout, cells, (1, 1, 1))
+    _, _, (lengths,), _ = read(readout, cells, (1, 1, 1))
     assert int(lengths.argmax()) + 1 == 2
-    _, _, (lengths,) = read(readout, cells, (0, 0, 1))
+    _, _, (lengths,), _ = read(readout, cells, (0, 0, 1))
     assert not torch.allclose(lengths, read(readout, cells, (1, 0, 1))[2][0])
 
 
 def test_nothing_is_read_outside_of_descriptors_and_past_the_end(readout):
     cells = random_cells()
-    _, names, lengths = read(readout, cells, (TEXT_ROW, 5, 0), (2, 1, 0), (0, GRID, 1), (GRID, 0, 1))
+    _, names, lengths, others = read(readout, cells, (TEXT_ROW, 5, 0), (2, 1, 0), (0, GRID, 1), (GRID, 0, 1))
     assert not names.any()
+    assert not others.any()
     assert not lengths[:2].any()
     assert (lengths[2] == IMPOSSIBLE).all()
 
@@ -132,6 +135,16 @@ def test_a_run_of_others_ends_at_a_cell_that_is_asked_for(readout):
     asked.view(GRID, GRID)[1, 2] = 5.0
     assert int(read(readout, cells, (1, 0, 1), asked=asked)[2].argmax()) + 1 == 2
     assert int(read(readout, cells, (0, 0, 1), asked=asked)[2].argmax()) + 1 == GRID
+
+
+def test_a_label_is_less_likely_others_where_something_is_asked_for(readout):
+    cells, asked = torch.zeros(1, GRID * GRID, HIDDEN), torch.full((1, GRID * GRID), -5.0)
+    with torch.no_grad():
+        readout.doubt.weight.zero_()
+        readout.doubt.bias.fill_(2.0)
+    asked.view(GRID, GRID)[1, 2] = 5.0
+    _, _, _, others = read(readout, cells, (1, 2, 1), (1, 1, 1), (1, GRID, 1), asked=asked)
+    assert others.tolist() == [-10.0, 10.0, 0.0]
 
 
 def test_cells_are_asked_for_by_the_words_that_are_meant(readout):

@@ -17,6 +17,8 @@ from training.nano.weights import PUBLISHED, Pretrained
 
 LOOKS = ((0, 0), (0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (0, 2), (0, 4))
 """Cell distances (rows, columns) that the heads of every layer look at before training."""
+ASKED_BIAS = 0.5
+"""Between finding more and calling more absent (docs/experiments.md)."""
 
 
 def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNanoConfig:
@@ -36,6 +38,7 @@ def config_for(tokenizer: PreTrainedTokenizerFast, **sizes: Any) -> Text4SegNano
         seg_close_token_id=one("</seg>"),
         row_token_id=one("\n "),
         others_token_id=one("others"),
+        asked_bias=ASKED_BIAS,
         count_token_ids=tuple(map(one, counts)),
         bar_token_id=one("| "),
         pad_token_id=one(PAD),
