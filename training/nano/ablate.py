@@ -155,6 +155,9 @@ class Laboratory:
         out: Where everything is kept.
         pretrained: Where the pretrained parts come from.
         threads: Threads of torch in the generator service.
+
+    Raises:
+        FileExistsError: when the folder holds runs with other settings.
     """
 
     def __init__(
@@ -169,6 +172,12 @@ class Laboratory:
         # One for all codecs, so that they start from the same weights: I-RLE needs the longest runs.
         self.tokenizer = build_tokenizer(known_words(material.nouns, []), GRID**2)
         out.mkdir(parents=True, exist_ok=True)
+        note, text = out / "settings.json", json.dumps(asdict(settings), indent=2) + "\n"
+        if note.exists() and note.read_text() != text:
+            raise FileExistsError(
+                f"{out} holds runs with other settings: remove it, or choose another folder"
+            )
+        note.write_text(text)
 
         def word_vectors(words: list[str]) -> torch.Tensor:
             return kept(out / "words.pt", lambda: pretrained.word_vectors(words))
@@ -176,24 +185,15 @@ class Laboratory:
         self.pretrained = Pretrained(pretrained.load_tower, word_vectors)
 
     def result(self, variant: Variant) -> dict[str, Any]:
-        """Return the figures of a variant, from its file if an earlier run has left it.
-
-        Raises:
-            FileExistsError: when the file is of a run with other settings.
-        """
+        """Return the figures of a variant, from its file if an earlier run has left it."""
         file = self.out / f"{variant}.json"
-        settings = json.loads(json.dumps(asdict(self.settings)))
         if not file.exists():
             folder = self.trained(variant)
             state = torch.load(folder / STATE, weights_only=True)
             figures = {"training CPU minutes": state["seconds"] / 60, **self.measured(folder, variant)}
-            text = json.dumps({"settings": settings, "figures": figures}, indent=2)
-            file.with_suffix(".partial").write_text(text + "\n")
+            file.with_suffix(".partial").write_text(json.dumps(figures, indent=2) + "\n")
             file.with_suffix(".partial").replace(file)
-        written: dict[str, Any] = json.loads(file.read_text())
-        if written["settings"] != settings:
-            raise FileExistsError(f"{file} has other settings: remove it, or choose another folder")
-        return dict(written["figures"])
+        return dict(json.loads(file.read_text()))
 
     def trained(self, variant: Variant) -> Path:
         """Train a variant and return its folder; an interrupted training goes on."""
