@@ -98,7 +98,8 @@ def tinted(pixels: NDArray[np.uint8], layers: Sequence[tuple[Mask, Colour]]) -> 
     for mask, colour in layers:
         canvas[mask] += FILL * (np.array(colour, np.float32) - canvas[mask])
         covered |= mask
-    canvas[~covered] *= 0.75
+    if covered.any():
+        canvas[~covered] *= 0.75
     return canvas.round().astype(np.uint8)
 
 

@@ -1,9 +1,12 @@
 """Tables of figures: as text, and as values for JSON."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+NOTE_WIDTH = 110
 
 Cell: TypeAlias = str | int | float | None
 """A float is a share or seconds and shown with three digits; NaN and None mean that there is no figure."""
@@ -61,7 +64,8 @@ def table_text(table: Table) -> str:
     lines = [f"{table.name}: {table.title}", _line(table.columns, widths, numeric)]
     lines.append("  ".join("-" * width for width in widths))
     lines += [_line(row, widths, numeric) for row in rows]
-    lines += [f"  {note}" for note in table.notes]
+    for note in table.notes:
+        lines += textwrap.wrap(note, NOTE_WIDTH, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)
 
 
