@@ -41,7 +41,7 @@ gen: $(VENV)/.dev ## Generate the Python stubs from protos/
 
 lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into requirements/
 	$(PIP) uv
-	cd requirements && for extra in dev client generator refiner orchestrator triton triton-server demo training; do \
+	cd requirements && for extra in dev client generator refiner orchestrator triton triton-server tracing demo training; do \
 	  if [ $$extra = client ]; then flag=; else flag="--extra $$extra"; fi; \
 	  if [ $$extra = dev ]; then pins=; else pins="--constraint dev.txt"; fi; \
 	  ../$(BIN)/uv pip compile ../pyproject.toml $$flag $$pins --quiet --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file $$extra.txt || exit 1; \

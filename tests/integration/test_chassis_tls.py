@@ -19,6 +19,7 @@ from services.chassis.health import Health
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, StartupError, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def issue(name: str, issuer: Pair | None = None) -> Pair:
 
 
 @asynccontextmanager
-async def nothing(settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+async def nothing(
+    settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+) -> AsyncIterator[None]:
     yield
 
 

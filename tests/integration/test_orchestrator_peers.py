@@ -16,6 +16,7 @@ from services.chassis.logs import current_request_id
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 from services.generator.__main__ import build as build_generator
 from services.generator.settings import GeneratorSettings
 from services.orchestrator.__main__ import build as build_orchestrator
@@ -126,7 +127,9 @@ async def refiner(behave: Callable[[], Any]) -> AsyncIterator[tuple[FakeRefiner,
     servicer = FakeRefiner(behave)
 
     @asynccontextmanager
-    async def build(settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+    async def build(
+        settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+    ) -> AsyncIterator[None]:
         router.add(add_RefinerServiceServicer_to_server, servicer)
         yield
 

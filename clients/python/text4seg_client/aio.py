@@ -53,6 +53,7 @@ from text4seg_client.channel import (
 )
 from text4seg_client.images import ImageInput, image_bytes, image_source
 from text4seg_client.retry import DEFAULT_RETRY, Random, RetryPolicy
+from text4seg_client.tracing import trace_metadata
 
 _Answer = TypeVar("_Answer")
 _Event = TypeVar("_Event")
@@ -221,6 +222,9 @@ class AsyncClient:
         """
         return await self._run(self._terms.model_info(self._timeout(timeout_s)))
 
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *trace_metadata())
+
     def _timeout(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else timeout_s
 
@@ -244,11 +248,11 @@ class AsyncClient:
             case Sleep(seconds):
                 return await self._sleep(seconds)
             case Unary(method, request, timeout_s):
-                return await self._method(method)(request, timeout=timeout_s, metadata=self._metadata)
+                return await self._method(method)(request, timeout=timeout_s, metadata=self._headers())
             case Upload(method, requests, timeout_s):
-                return await self._method(method)(requests(), timeout=timeout_s, metadata=self._metadata)
+                return await self._method(method)(requests(), timeout=timeout_s, metadata=self._headers())
             case Open(method, request, timeout_s):
-                call = self._method(method)(request, timeout=timeout_s, metadata=self._metadata)
+                call = self._method(method)(request, timeout=timeout_s, metadata=self._headers())
                 return call, await call.read()
 
     async def _stream(self, streaming: Streaming[_Event]) -> AsyncGenerator[_Event, None]:

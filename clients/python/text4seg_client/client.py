@@ -52,6 +52,7 @@ from text4seg_client.channel import (
 )
 from text4seg_client.images import ImageInput, image_bytes, image_source
 from text4seg_client.retry import DEFAULT_RETRY, Random, RetryPolicy
+from text4seg_client.tracing import trace_metadata
 
 _Answer = TypeVar("_Answer")
 _Event = TypeVar("_Event")
@@ -223,6 +224,9 @@ class Client:
         """
         return self._run(self._terms.model_info(self._timeout(timeout_s)))
 
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *trace_metadata())
+
     def _timeout(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else timeout_s
 
@@ -246,11 +250,11 @@ class Client:
             case Sleep(seconds):
                 return self._sleep(seconds)
             case Unary(method, request, timeout_s):
-                return getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
+                return getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._headers())
             case Upload(method, requests, timeout_s):
-                return getattr(self._stub, method)(requests(), timeout=timeout_s, metadata=self._metadata)
+                return getattr(self._stub, method)(requests(), timeout=timeout_s, metadata=self._headers())
             case Open(method, request, timeout_s):
-                call = getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._metadata)
+                call = getattr(self._stub, method)(request, timeout=timeout_s, metadata=self._headers())
                 return call, next(call, None)
 
     def _stream(self, streaming: Streaming[_Event]) -> Generator[_Event, None, None]:
