@@ -58,9 +58,7 @@ def calibration(records: Iterable[Record]) -> Table:
     )
 
 
-def calibration_error(
-    told: NDArray[np.float64], right: NDArray[np.float64] | NDArray[np.bool_]
-) -> float:
+def calibration_error(told: NDArray[np.float64], right: NDArray[np.float64] | NDArray[np.bool_]) -> float:
     """Return the expected calibration error of probabilities (Guo et al. 2017); NaN without any.
 
     Args:

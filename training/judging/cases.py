@@ -50,8 +50,9 @@ def worst_cases(records: Iterable[Record], refiner: str, count: int) -> list[Cas
 
 
 def best_cases(records: Iterable[Record], refiner: str, count: int) -> list[Case]:
-    """Return the answers of highest score; "nothing there", rightly said, comes last among equals."""
-    return heapq.nlargest(count, scored_cases(records, refiner), key=lambda case: (case.score, case.weight))
+    """Return the answers of highest score, things that are there first: "nothing" is easily said."""
+    cases = scored_cases(records, refiner)
+    return heapq.nlargest(count, cases, key=lambda case: (case.weight > 0, case.score, case.weight))
 
 
 def _score(judged: Judged) -> tuple[float, float]:

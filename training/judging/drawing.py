@@ -40,8 +40,12 @@ def read_picture(sample: Sample) -> NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
-def case_picture(record: Record) -> Image.Image:
+def case_picture(record: Record, others: Sequence[Record] = ()) -> Image.Image:
     """Draw the truth beside what was answered, coarse and refined.
+
+    Args:
+        record: What to draw.
+        others: Records of the same sample with other refiners, whose masks go beside it.
 
     Raises:
         OSError: the picture cannot be read.
@@ -55,8 +59,9 @@ def case_picture(record: Record) -> Image.Image:
     if record.call == DETECT:
         return _panels([("truth", _boxes(pixels, record, truth=True)), ("Detect", _boxes(pixels, record))])
     answers = [("as the model wrote it", Judged(record, record.answer, COARSE))]
-    if record.refiner != NONE:
-        answers.append((record.refiner, Judged(record, record.answer, record.refiner)))
+    for other in (record, *others):
+        if other.refiner != NONE and other.answer is not None:
+            answers.append((other.refiner, Judged(other, other.answer, other.refiner)))
     if record.sample.task is Task.SEMANTIC:
         classes = record.sample.vocabulary or record.sample.labels
         truth = true_classes(record.sample, classes)

@@ -5,6 +5,7 @@ import html
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from training.judging.cases import Case, best_cases, scored_cases, worst_cases
 from training.judging.drawing import MISSED, RIGHT, TOO_MUCH, Colour, case_picture, shown_classes
 from training.judging.record import NONE, Record
 from training.judging.tables import Cell, Table, cell_text
+
+_Key: TypeAlias = tuple[str, str, str]
 
 SHOWN_FAILURES = 50
 SHOWN_TEXT = 2000
@@ -52,25 +55,27 @@ def report_html(
         facts: Settings and versions.
         tables: The suites' figures.
         records: Read several times.
-        refiners: Those of the run; cases are shown of the last.
+        refiners: Those of the run; cases are ranked by the one with the best scores.
         shown: Most cases of each end.
     """
     parts = [f"<h1>{_text(title)}</h1>", _facts(facts)]
     for table in tables:
         parts += [f"<h2>{_text(table.name)}: {_text(table.title)}</h2>", _table(table.columns, table.rows)]
         parts += [f'<p class="note">{_text(note)}</p>' for note in table.notes]
-    parts.append(_histograms(records, refiners))
-    worst = worst_cases(records, refiners[-1], shown)
-    best = best_cases(records, refiners[-1], shown)
+    scores = {name: _scores(records, name) for name in refiners}
+    parts += _histograms(scores)
+    lead = max(refiners, key=lambda name: float(np.mean(scores[name])) if scores[name] else -1.0)
+    worst, best = worst_cases(records, lead, shown), best_cases(records, lead, shown)
+    beside = _others(records, [*worst, *best])
     if worst:
         legend = "".join(
             _patch(name, colour)
             for name, colour in (("right", RIGHT), ("too much", TOO_MUCH), ("missed", MISSED))
         )
-        parts += ["<h2>Worst cases</h2>", f"<p>{legend}</p>", *map(_figure, worst)]
+        parts += ["<h2>Worst cases</h2>", f"<p>{legend}</p>", *(_figure(case, beside) for case in worst)]
         worst_keys = {case.record.key for case in worst}
         best = [case for case in best if case.record.key not in worst_keys]
-        parts += ["<h2>Best cases</h2>", f"<p>{legend}</p>", *map(_figure, best)]
+        parts += ["<h2>Best cases</h2>", f"<p>{legend}</p>", *(_figure(case, beside) for case in best)]
     parts.append(_failures(records))
     body = "\n".join(part for part in parts if part)
     return (
@@ -97,16 +102,28 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "</table>"
 
 
-def _histograms(records: Iterable[Record], refiners: Sequence[str]) -> str:
-    drawn = []
-    for name in refiners:
-        scores = [
-            case.score for case in scored_cases(records, name) if case.record.sample.task is not Task.DIALOGUE
-        ]
-        if scores:
-            title = "no refiner" if name == NONE else name
-            drawn.append(f"<div>{_histogram(title, np.array(scores))}</div>")
-    return "<h2>How the scores are spread</h2>\n" + "\n".join(drawn) if drawn else ""
+def _scores(records: Iterable[Record], refiner: str) -> list[float]:
+    cases = scored_cases(records, refiner)
+    return [case.score for case in cases if case.record.sample.task is not Task.DIALOGUE]
+
+
+def _others(records: Iterable[Record], cases: Sequence[Case]) -> Mapping[_Key, list[Record]]:
+    """Return what other refiners made of the samples of some cases."""
+    wanted = {case.record.key[:3]: case.record.refiner for case in cases}
+    others: dict[_Key, list[Record]] = {key: [] for key in wanted}
+    for record in records:
+        if record.key[:3] in wanted and record.refiner != wanted[record.key[:3]]:
+            others[record.key[:3]].append(record)
+    return others
+
+
+def _histograms(scores: Mapping[str, Sequence[float]]) -> list[str]:
+    drawn = [
+        f"<div>{_histogram('no refiner' if name == NONE else name, np.array(values))}</div>"
+        for name, values in scores.items()
+        if values
+    ]
+    return ["<h2>How the scores are spread</h2>", *drawn] if drawn else []
 
 
 def _histogram(name: str, values: NDArray[np.float64]) -> str:
@@ -130,7 +147,7 @@ def _histogram(name: str, values: NDArray[np.float64]) -> str:
     )
 
 
-def _figure(case: Case) -> str:
+def _figure(case: Case, beside: Mapping[_Key, Sequence[Record]]) -> str:
     record = case.record
     asked = ", ".join(record.sample.labels) if record.labels is None else ", ".join(record.labels[:12])
     if record.labels is None:
@@ -146,7 +163,7 @@ def _figure(case: Case) -> str:
         caption += "<br>" + "".join(_patch(name, colour) for name, colour in shown_classes(record))
     try:
         buffer = io.BytesIO()
-        case_picture(record).save(buffer, "JPEG", quality=86)
+        case_picture(record, beside[record.key[:3]]).save(buffer, "JPEG", quality=86)
         data = base64.b64encode(buffer.getvalue()).decode()
         picture = f'<img alt="{_text(asked)}" src="data:image/jpeg;base64,{data}">'
     except OSError as error:

@@ -90,7 +90,11 @@ def summarize(folder: Path, names: Sequence[str], facts: Mapping[str, Any], show
         raise JudgingError(f"{folder / RECORDS} holds no answer: {why}")
     tables = [SUITES[name](records) for name in names or fitting_suites(records)]
     everything = {
-        "settings": {**header["settings"], **facts, "refiners": sorted(asked, key=lambda name: name != NONE)},
+        "settings": {
+            **header["settings"],
+            **facts,
+            "refiners": sorted(asked, key=lambda name: (name != NONE, name)),
+        },
         "versions": {
             **header["versions"],
             "refiners": sorted(versions),
