@@ -4,18 +4,19 @@
     python -m training.evaluate --dataset refcoco --root DIR --split val --address 127.0.0.1:50051
 
 Against a checkpoint, all three services are started on this machine; ``T4S_GENERATOR_*`` and
-``T4S_REFINER_*`` set them up further. Every answer is kept in ``OUT/records.jsonl`` as it comes; the same command goes on after
-an interruption. ``summary.json`` and ``report.html`` are made from the records, and again with ``--again``.
+``T4S_REFINER_*`` set them up further. Every answer is kept in ``OUT/records.jsonl`` as it comes; the same
+command goes on after an interruption. ``summary.json`` and ``report.html`` are made from the records, and again
+with ``--again``.
 """
 
 import argparse
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tokenizers import Tokenizer
 
 from text4seg.errors import InvalidInputError
 from text4seg.segmentation import ModelInfo, RefineMode
+from training.datasets.registry import open_dataset
 from training.datasets.sample import Sample, read_samples
 from training.judging.asking import Ask, Call, Manner
 from training.judging.record import NONE
@@ -75,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: argparse.Namespace) -> Tally:
+    samples = _samples(options)
+    first = next(samples, None)  # what is wrong with a data set is told before a model is loaded for it
+    if first is None:
+        raise JudgingError("there are no samples to judge by")
     async with _service(options) as (connection, info):
         manner = _manner(options)
         _check_refiners(options, info)
@@ -87,7 +93,7 @@ async def _run(options: argparse.Namespace) -> Tally:
             total=_count(options),
         )
         with RecordWriter(options.out / RECORDS, header) as writer:
-            return await ask_all(_samples(options), connection, info, plan, manner, writer)
+            return await ask_all(chain([first], samples), connection, info, plan, manner, writer)
 
 
 @asynccontextmanager
@@ -111,19 +117,15 @@ def _samples(options: argparse.Namespace) -> Iterator[Sample]:
 
 
 def _every_sample(options: argparse.Namespace) -> Iterator[Sample]:
-    if options.samples is None:
-        yield from _dataset(options)
-        return
-    for sample in read_samples(options.samples):
-        beside = options.samples.parent / sample.image
-        # A file of samples may lie beside its pictures, wherever both are.
-        yield replace(sample, image=beside) if not sample.image.exists() and beside.exists() else sample
-
-
-def _dataset(options: argparse.Namespace) -> Iterable[Sample]:
-    from training.datasets.registry import open_dataset
-
+    if options.samples is not None:
+        return (_found(sample, options.samples.parent) for sample in read_samples(options.samples))
     return open_dataset(options.dataset, options.root, options.split)
+
+
+def _found(sample: Sample, folder: Path) -> Sample:
+    """Look for a picture beside the file of samples when it is not where the sample says."""
+    beside = folder / sample.image
+    return replace(sample, image=beside) if not sample.image.exists() and beside.exists() else sample
 
 
 def _count(options: argparse.Namespace) -> int | None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,7 @@ from training.evaluate import main
 from training.judging.record_file import Records
 from training.judging.summary import RECORDS, REPORT, SUMMARY
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZE = (48, 64)
 PHRASES = ("cat", "The Dog", "a red bus", "unicorn")
 
@@ -365,3 +371,58 @@ def test_pictures_may_lie_beside_the_samples(
     assert {record.refiner for record in Records(out / RECORDS)} == {"grabcut", "identity"}
     (coarse,) = [one for one in summary(out)["suites"]["codec"]["rows"] if one["written by"] == "model"]
     assert coarse["tokens"] > 0
+
+
+async def test_a_data_set_is_opened_by_name(image: Path, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    image.rename(root / "images" / "a.png")
+    Image.fromarray(TRUTH).save(root / "masks" / "a.png")
+    (root / "phrases.csv").write_text("image,mask,phrase\na.png,a.png,the cat\na.png,,a unicorn\n")
+    out = tmp_path / "out"
+    async with serving() as suite:
+        where = ("--address", suite.orchestrator.address, "--out", out)
+        assert await evaluate("--dataset", "folder", "--root", root, "--split", "all", *where) == 0
+    assert row(out, "gres", masks="coarse")["no target"] == 1
+    assert [record.sample.labels for record in Records(out / RECORDS)] == [("the cat",), ("a unicorn",)]
+
+
+def test_a_data_set_that_is_not_there_is_told_before_a_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    where = ["--root", str(tmp_path / "gone"), "--split", "val", "--out", str(out)]
+    assert main(["--dataset", "folder", *where]) == 1
+    assert "phrases.csv" in capsys.readouterr().err
+    assert main(["--dataset", "no-such-set", *where]) == 1
+    assert "no data set 'no-such-set'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_interrupted_run_goes_on(image: Path, tmp_path: Path) -> None:
+    """Ctrl+C in the middle: the process ends with its services, and the next one asks the rest."""
+    write_samples([referring(image, f"cat {number}") for number in range(6)], tmp_path / "s.jsonl")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "training.evaluate", "--samples", str(tmp_path / "s.jsonl")]
+    command += ["--out", str(out), "--in-flight", "1"]
+    environment = {**os.environ, "T4S_GENERATOR_ENGINE": "scripted"}
+    slow = {**environment, "T4S_GENERATOR_SCRIPT_DELAY_S": "0.05"}
+    process = subprocess.Popen(command, env=slow, cwd=ROOT, stderr=subprocess.PIPE)
+    try:
+        for _ in range(1200):
+            if (out / RECORDS).exists() and len((out / RECORDS).read_bytes().splitlines()) >= 3:
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert b"goes on from here" in said
+    done = len(list(Records(out / RECORDS)))
+    assert 2 <= done < 6
+    again = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, timeout=200, check=True)
+    assert f"{6 - done} questions asked, {done} answered before, 0 failed".encode() in again.stdout
