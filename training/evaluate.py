@@ -5,14 +5,16 @@
 
 Against a checkpoint, all three services are started on this machine; ``T4S_GENERATOR_*`` and
 ``T4S_REFINER_*`` set them up further. Every answer is kept in ``OUT/records.jsonl`` as it comes; the same
-command goes on after an interruption. ``summary.json`` and ``report.html`` are made from the records, and again
-with ``--again``.
+command goes on after an interruption. ``summary.json`` and ``report.html`` are made from the records, and
+again with ``--again``.
 """
 
 import argparse
 import asyncio
 import hashlib
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 when all questions were answered, 3 when some failed, 1 when there is nothing to
-        report, 130 after Ctrl+C.
+        report, 130 after Ctrl+C or SIGTERM.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, InvalidInputError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     print("\n\n".join(map(table_text, tables)))
@@ -77,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: argparse.Namespace) -> Tally:
+    running = asyncio.current_task()
+    if running is not None and threading.current_thread() is threading.main_thread():
+        # The services that were started here must not outlive this process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     samples = _samples(options)
     first = next(samples, None)  # what is wrong with a data set is told before a model is loaded for it
     if first is None:

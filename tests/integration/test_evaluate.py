@@ -400,7 +400,8 @@ def test_a_data_set_that_is_not_there_is_told_before_a_model_is_loaded(
     assert not out.exists()
 
 
-def test_an_interrupted_run_goes_on(image: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on(how: signal.Signals, image: Path, tmp_path: Path) -> None:
     """Ctrl+C in the middle: the process ends with its services, and the next one asks the rest."""
     write_samples([referring(image, f"cat {number}") for number in range(6)], tmp_path / "s.jsonl")
     out = tmp_path / "out"
@@ -415,7 +416,7 @@ def test_an_interrupted_run_goes_on(image: Path, tmp_path: Path) -> None:
                 break
             assert process.poll() is None
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
