@@ -20,7 +20,7 @@ from text4seg.errors import (
 )
 
 
-def channel_options(max_message_bytes: int = -1) -> list[tuple[str, int]]:
+def channel_options(max_message_bytes: int = -1) -> list[tuple[str, int | str]]:
     """Return the options of a channel to a peer: it connects again soon after the peer was lost.
 
     Args:
@@ -33,6 +33,8 @@ def channel_options(max_message_bytes: int = -1) -> list[tuple[str, int]]:
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.keepalive_time_ms", 60_000),
+        # Where a name has several addresses (replicas behind ``dns:///``), each gets its share of the calls.
+        ("grpc.lb_policy_name", "round_robin"),
         # Otherwise two services of one process that use the same address would share one connection's fate.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -288,7 +288,9 @@ async def _stop_all(services: Sequence[RunningService], grace_s: float | None = 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     keepalive_ms = int(settings.keepalive_s * 1000)
+    age_ms = int(settings.connection_age_s * 1000)
     return [
+        *([("grpc.max_connection_age_ms", age_ms)] if age_ms else []),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", keepalive_ms),

@@ -81,6 +81,9 @@ class ServerSettings(BaseSettings):
     """Calls that may wait for their turn; more are refused as overloaded."""
     keepalive_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds of silence after which a connection is pinged."""
+    connection_age_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds after which callers are asked to connect anew, so that they find new replicas; calls in flight
+    are not disturbed. 0: never."""
     reflection: bool = True
     """Whether callers may list the services and their messages."""
     channelz: bool = True
