@@ -178,6 +178,46 @@ def test_many_targets_are_one_mask_and_none_is_an_empty_one(tmp_path):
     assert many.box is None
 
 
+def test_crowds_are_no_targets_of_grefcoco(tmp_path):
+    root = tiny.write_grefcoco(tmp_path)
+    file = root / "grefcoco/instances.json"
+    data = json.loads(file.read_text())
+    data["annotations"][1]["iscrowd"] = 1
+    file.write_text(json.dumps(data))
+    many = read("grefcoco", root)[0][2]
+    assert np.array_equal(many.mask(), tiny.rectangle(*tiny.LEFT))
+    assert many.box is None
+
+
+@pytest.mark.parametrize("lost", ["ref_id", "ann_id", "image_id", "split", "sentences"])
+def test_expressions_that_lack_something_are_refused(lost, tmp_path):
+    root = tiny.write_grefcoco(tmp_path)
+    file = root / "grefcoco/grefs(unc).json"
+    refs = json.loads(file.read_text())
+    del refs[1][lost]
+    file.write_text(json.dumps(refs))
+    with pytest.raises(DatasetError, match=rf"the entry at byte \d+ is not .*KeyError '{lost}'"):
+        read("grefcoco", root)
+    with pytest.raises(DatasetError, match="has no expressions of split 'testB'"):
+        read("grefcoco", tiny.write_grefcoco(tmp_path), "testB")
+
+
+def test_expressions_about_what_is_not_there_are_refused(tmp_path):
+    root = tiny.write_refer(tmp_path)
+    file = root / "refcoco/instances.json"
+    good = json.loads(file.read_text())
+    file.write_text(json.dumps({**good, "annotations": good["annotations"][1:]}))
+    with pytest.raises(DatasetError, match="has no annotation 101"):
+        read("refcoco", root)
+    file.write_text(json.dumps({**good, "images": good["images"][1:]}))
+    with pytest.raises(DatasetError, match="has no image 1"):
+        read("refcoco", root)
+    good["annotations"][0]["bbox"] = [500, 500, 1, 1]
+    file.write_text(json.dumps(good))
+    with pytest.raises(DatasetError, match=r"expression 1: the box .* holds no pixel"):
+        read("refcoco", root)
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "classes"),
     [

@@ -72,13 +72,14 @@ def require_files(dataset: str, paths: Iterable[Path], what: str, page: str = ""
     Raises:
         MissingDataError: some are not; the message names them, the first twenty by name.
     """
-    seen: set[Path] = set()
-    missing: list[Path] = []
+    seen: set[str] = set()  # as text: there may be hundreds of thousands, and a path weighs more
+    missing: list[str] = []
     for path in paths:
-        if path not in seen:
-            seen.add(path)
+        name = str(path)
+        if name not in seen:
+            seen.add(name)
             if not path.is_file():
-                missing.append(path)
+                missing.append(name)
     if not missing:
         return
     lines = [f"{dataset}: {len(missing)} of {len(seen)} {what} are missing:"]

@@ -11,12 +11,20 @@ else, so that a file from a stranger cannot run code.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.datasets.coco import Instances, box_of_xywh, read_instances, segmentation_rle
+from training.datasets.coco import (
+    Id,
+    Instances,
+    box_of_xywh,
+    empty_mask,
+    read_instances,
+    segmentation_rle,
+    union,
+)
 from training.datasets.layout import (
     COCO_PAGE,
     DatasetError,
@@ -29,6 +37,8 @@ from training.datasets.layout import (
 from training.datasets.sample import Sample, Task
 
 REFER_PAGE = "https://github.com/lichengunc/refer"
+
+_NOTHING = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +122,120 @@ def open_refer(data: ReferSet, root: Path, split: str, on_skip: OnSkip) -> Itera
             photographs,
         ],
     )
-    refs = [ref for ref in _refs(refs_file) if _matches(str(ref["split"]), split)]
-    if not refs:
+    entries = read_pickle(refs_file)
+    if not isinstance(entries, list) or not entries:
+        raise DatasetError(f"{refs_file} holds no list of expressions")
+    references = [reference_of(entry, f"{refs_file}: entry {number}") for number, entry in enumerate(entries)]
+    del entries
+    chosen = [reference for reference in references if _matches(reference.split, split)]
+    if not chosen:
         raise DatasetError(f"{refs_file} has no expressions of split {split!r}")
-    instances = read_instances(folder / "instances.json", {ref["ann_id"] for ref in refs})
-    names = (instances.image(ref["image_id"]).file_name for ref in refs)
-    require_files(data.name, (images / name for name in names), "photographs", photographs.page)
-    return _samples(data, split, refs, instances, images)
+    return expressions(data.name, split, chosen, folder / "instances.json", images, photographs.page)
 
 
-def _refs(path: Path) -> list[Mapping[str, Any]]:
-    refs = read_pickle(path)
-    keys = {"ref_id", "ann_id", "image_id", "split", "sentences"}
-    if not isinstance(refs, list) or not refs:
-        raise DatasetError(f"{path} holds no list of expressions")
-    for number, ref in enumerate(refs):
-        if not isinstance(ref, Mapping) or not keys <= set(ref):
-            raise DatasetError(f"{path}: entry {number} lacks one of {', '.join(sorted(keys))}")
-    return refs
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What is said of some things in an image.
+
+    Attributes:
+        id: The data set's id.
+        targets: Annotation ids of the things; none where the expressions mean nothing.
+        image_id: The image.
+        split: The split that it belongs to.
+        sentences: Id and text of each expression.
+    """
+
+    id: Id
+    targets: tuple[Id, ...]
+    image_id: Id
+    split: str
+    sentences: tuple[tuple[Id, str], ...]
+
+
+def reference_of(entry: Any, where: str) -> Reference:
+    """Read an entry of the REFER interface, or of gRefCOCO, whose ``ann_id`` is a list, [-1] for nothing.
+
+    Raises:
+        DatasetError: something lacks.
+    """
+    try:
+        listed = entry["ann_id"] if isinstance(entry["ann_id"], list) else [entry["ann_id"]]
+        return Reference(
+            entry["ref_id"],
+            tuple(target for target in listed if target != _NOTHING),
+            entry["image_id"],
+            str(entry["split"]),
+            tuple((sentence["sent_id"], str(sentence["sent"])) for sentence in entry["sentences"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{where} is not {{ref_id, ann_id, image_id, split, sentences}}: {type(error).__name__} {error}"
+        ) from error
+
+
+def expressions(
+    name: str,
+    split: str,
+    references: Sequence[Reference],
+    instances_file: Path,
+    images: Path,
+    page: str,
+    *,
+    crowds: bool = True,
+) -> Iterator[Sample]:
+    """Read one sample for each expression; one that means nothing has an empty mask.
+
+    Args:
+        name: Of the data set.
+        split: Of the samples.
+        references: What is said.
+        instances_file: COCO file with the masks.
+        images: Folder of the photographs.
+        page: Where the photographs come from, for the error.
+        crowds: Whether annotations of crowds are part of a mask.
+
+    Raises:
+        DatasetError: a photograph is missing, or the file is broken.
+    """
+    instances = read_instances(instances_file, {target for ref in references for target in ref.targets})
+    names = (instances.image(reference.image_id).file_name for reference in references)
+    require_files(name, (images / file_name for file_name in names), "photographs", page)
+    return _expressions(name, split, references, instances, images, crowds)
+
+
+def _expressions(
+    name: str,
+    split: str,
+    references: Sequence[Reference],
+    instances: Instances,
+    images: Path,
+    crowds: bool,
+) -> Iterator[Sample]:
+    for reference in references:
+        where = f"{name} expression {reference.id}"
+        image = instances.image(reference.image_id)
+        path = images / image.file_name
+        check_size(path, image.size, f"what {instances.path} says")
+        targets = [instances.annotation(target) for target in reference.targets]
+        masks = [
+            segmentation_rle(target.get("segmentation"), image.size, where)
+            for target in targets
+            if crowds or not target.get("iscrowd")
+        ]
+        mask = union(masks) if masks else empty_mask(image.size)
+        single = len(targets) == len(masks) == 1 and "bbox" in targets[0]
+        box = box_of_xywh(targets[0]["bbox"], image.size, where) if single else None
+        for sentence_id, sentence in reference.sentences:
+            yield Sample(
+                id=f"{name}-{split}-{reference.id}-{sentence_id}",
+                dataset=name,
+                split=split,
+                image=path,
+                task=Task.REFERRING,
+                labels=(sentence,),
+                masks=(mask,),
+                box=box,
+            )
 
 
 def _matches(has: str, wanted: str) -> bool:
@@ -139,27 +245,3 @@ def _matches(has: str, wanted: str) -> bool:
     if wanted.startswith("test"):
         return has.startswith("test") and wanted.removeprefix("test") in has.removeprefix("test")
     return has == wanted
-
-
-def _samples(
-    data: ReferSet, split: str, refs: list[Mapping[str, Any]], instances: Instances, images: Path
-) -> Iterator[Sample]:
-    for ref in refs:
-        where = f"{data.name} expression {ref['ref_id']}"
-        image = instances.image(ref["image_id"])
-        annotation = instances.annotation(ref["ann_id"])
-        path = images / image.file_name
-        check_size(path, image.size, f"what {instances.path} says")
-        mask = segmentation_rle(annotation.get("segmentation"), image.size, where)
-        box = box_of_xywh(annotation["bbox"], image.size, where) if "bbox" in annotation else None
-        for sentence in ref["sentences"]:
-            yield Sample(
-                id=f"{data.name}-{split}-{ref['ref_id']}-{sentence['sent_id']}",
-                dataset=data.name,
-                split=split,
-                image=path,
-                task=Task.REFERRING,
-                labels=(str(sentence["sent"]),),
-                masks=(mask,),
-                box=box,
-            )
