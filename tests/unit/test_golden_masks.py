@@ -1,8 +1,8 @@
 """The golden masks and grids, shared with the Go client: one file per valid or refused one.
 
 A mask has ``size``, COCO's ``counts``, and the ``rows`` that they stand for, null when they must be refused.
-A grid has its ``shape``, ``labels`` and ``cells`` as they travel, and the ``masks`` that the labels have in an
-image of ``size``, null when the grid must be refused.
+A grid has its ``shape``, ``labels`` and ``cells`` as they travel, and the ``masks`` that the labels have in
+an image of ``size``, null when the grid must be refused.
 """
 
 from __future__ import annotations

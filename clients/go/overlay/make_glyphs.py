@@ -1,7 +1,8 @@
 """Writes ``glyphs.gz``: the tags' letters as Pillow draws them, so that overlays of both clients are equal.
 
-Go has no FreeType, and another rasterizer would draw other pixels. The font is the one that Pillow carries, Aileron
-Regular (CC0), which has 114 characters besides the sign for all others, at the sizes that tags can have.
+Go has no FreeType, and another rasterizer would draw other pixels. The font is the one that Pillow carries,
+Aileron Regular (CC0), which has 114 characters besides the sign for all others, at the sizes that tags can
+have.
 
 Run it in an environment with the pinned Pillow: ``python clients/go/overlay/make_glyphs.py``.
 """

@@ -10,6 +10,10 @@ import (
 	"image/draw"
 	"math"
 	"slices"
+	"strings"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 
 	pb "github.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1"
 	"github.com/text4seg/text4seg-serving/clients/go/mask"
@@ -48,6 +52,16 @@ func Detections(detections []*pb.Detection) []Mark {
 		marks[i] = Mark{Label: found.GetLabel(), Score: found.GetScore(), Box: boxOf(found.GetBox())}
 	}
 	return marks
+}
+
+// Labels returns the texts of a query as answers spell them, lower-cased and with single spaces, for [Draw].
+func Labels(texts ...string) []string {
+	lower := cases.Lower(language.Und, cases.HandleFinalSigma(true))
+	labels := make([]string, len(texts))
+	for i, text := range texts {
+		labels[i] = strings.Join(strings.Fields(lower.String(text)), " ")
+	}
+	return labels
 }
 
 func boxOf(box *pb.Box) image.Rectangle {
@@ -98,8 +112,8 @@ func ColorOf(index int) color.RGBA {
 }
 
 // Draw returns a copy of a photograph with what was found in it. Regions are tinted, larger ones first so that small ones
-// stay visible; marks without a mask get their box outlined. labels are those of the query in its order, as answers spell
-// them: each gives its label a colour; labels that are not among them follow in the order of the marks. It fails when a
+// stay visible; marks without a mask get their box outlined. labels are those of the query in its order
+// ([Labels]): each gives its label a colour; labels that are not among them follow in the order of the marks. It fails when a
 // mask has another size than the photograph.
 func Draw(photograph image.Image, marks []Mark, labels []string) (*image.RGBA, error) {
 	bounds := photograph.Bounds()
@@ -175,16 +189,22 @@ func outlineBox(picture *image.RGBA, box image.Rectangle, colour color.RGBA, lin
 // frame draws the edge of a rectangle, inwards, with Pillow's lines: in a rectangle smaller than twice the width of the
 // line they go beyond it.
 func frame(picture *image.RGBA, x0, y0, x1, y1 int, colour color.RGBA, width int) {
-	upright := func(x, from, to int) { bar(picture, x, min(from, to), x, max(from, to), colour) }
+	begin, end := y0+width, y1-width // of the upright lines between the level ones
+	if end < begin-1 {
+		begin, end = end+2, begin
+	}
 	for i := range width {
 		bar(picture, x0, y0+i, x1, y0+i, colour)
 		bar(picture, x0, y1-i, x1, y1-i, colour)
-		upright(x1-i, y0+width, y1-width+1)
-		upright(x0+i, y0+width, y1-width+1)
+		bar(picture, x1-i, begin, x1-i, end, colour)
+		bar(picture, x0+i, begin, x0+i, end, colour)
 	}
 }
 
 // bar fills a rectangle, both corners included.
 func bar(picture *image.RGBA, x0, y0, x1, y1 int, colour color.RGBA) {
+	if x1 < x0 || y1 < y0 { // image.Rect would swap them
+		return
+	}
 	draw.Draw(picture, image.Rect(x0, y0, x1+1, y1+1), image.NewUniform(colour), image.Point{}, draw.Src)
 }

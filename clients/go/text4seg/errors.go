@@ -48,7 +48,7 @@ const (
 
 // Error is a failed call. It wraps its [Reason], so that [errors.Is] finds it.
 type Error struct {
-	Reason    Reason            // from the ErrorInfo; where gRPC itself failed, what its code amounts to
+	Reason    Reason            // from the ErrorInfo, or what gRPC's code amounts to; empty for a cancelled call
 	Code      codes.Code        // of gRPC
 	Message   string            // one line for a person
 	Metadata  map[string]string // of the ErrorInfo: "image_id", "peer", "stage", "row" and "column", "feature"
@@ -65,7 +65,12 @@ type FieldViolation struct {
 }
 
 // Error returns the reason and the message.
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Reason, e.Message) }
+func (e *Error) Error() string {
+	if e.Reason == "" {
+		return e.Message
+	}
+	return fmt.Sprintf("%s: %s", e.Reason, e.Message)
+}
 
 // Is compares with the reason, and with [context.Canceled] and [context.DeadlineExceeded].
 func (e *Error) Is(target error) bool {
@@ -152,8 +157,10 @@ func reasonOf(code codes.Code, message string) Reason {
 			return ErrOptionInvalid
 		}
 		return ErrOverloaded
-	case codes.Unavailable, codes.Canceled:
+	case codes.Unavailable:
 		return ErrServiceUnavailable
+	case codes.Canceled:
+		return "" // the caller's own doing
 	case codes.DeadlineExceeded:
 		return ErrDeadlineExceeded
 	case codes.Unimplemented:

@@ -17,13 +17,11 @@ import (
 func (c *Client) StreamSegment(
 	ctx context.Context, image Image, query Query, options ...AnswerOption,
 ) iter.Seq2[*pb.StreamSegmentResponse, error] {
-	request := &pb.StreamSegmentRequest{Query: query.message, Options: readOptions(options).segment}
+	with := readOptions(options).segment
 	return stream(c, ctx, image, func(
 		ctx context.Context, small *pb.Image,
 	) (grpc.ServerStreamingClient[pb.StreamSegmentResponse], error) {
-		return c.stub.StreamSegment(ctx, &pb.StreamSegmentRequest{
-			Image: small, Query: request.GetQuery(), Options: request.GetOptions(),
-		})
+		return c.stub.StreamSegment(ctx, &pb.StreamSegmentRequest{Image: small, Query: query.message, Options: with})
 	})
 }
 
