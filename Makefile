@@ -10,7 +10,7 @@ ENGINE ?= hf
 SERVER := $(if $(filter triton,$(ENGINE)),triton,demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check gen lock baseline train-nano train-light eval-nano clean
+.PHONY: help demo serve test check gen lock baseline train-nano train-light eval-nano evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ train-light: $(VENV)/.training ## Train the light refiner: PHOTOS=DIR, or SMOKE=
 
 eval-nano: $(VENV)/.training $(SPRITES) ## Measure the bundled model on held-out images: PHOTOS=DIR
 	$(BIN)/python -m training.nano.evaluate --photos $(PHOTOS) --sprites $(SPRITES)
+
+evaluate: $(VENV)/.demo $(VENV)/.training ## Judge a model: SAMPLES=FILE, or DATASET=NAME ROOT=DIR SPLIT=NAME; [CHECKPOINT=DIR or ADDRESS=HOST:PORT] [REFINER="none grabcut"] [OUT=DIR]
+	$(BIN)/python -m training.evaluate $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(DATASET),--dataset $(DATASET) --root $(ROOT) --split $(SPLIT)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(if $(ADDRESS),--address $(ADDRESS)) $(foreach name,$(REFINER),--refiner $(name)) $(if $(OUT),--out $(OUT))
 
 clean: ## Remove build/ and .venv
 	rm -rf build $(VENV)

@@ -7,17 +7,19 @@ import numpy as np
 from PIL import Image
 
 from tests.nano_data import write_photos, write_sprites
-from training.datasets.sample import read_samples, write_samples
+from training.datasets.sample import read_samples
 from training.nano.evaluate import held_out_sets
-from training.nano.held_out import held_out_samples
+from training.nano.held_out import main
 
 
 def test_samples_hold_what_the_questions_hold(tmp_path: Path) -> None:
     photos, sprites = write_photos(tmp_path / "photos", 20), write_sprites(tmp_path / "sprites")
-    sets = held_out_sets(photos, sprites, 3, random.Random(7), 7)
-    folder = tmp_path / "out"
-    folder.mkdir()
-    assert write_samples(held_out_samples(sets, folder), folder / "samples.jsonl") > 0
+    draw = random.Random(7)
+    sets = held_out_sets(photos, sprites, 3, draw, 7)
+    for set_ in sets.values():
+        draw.shuffle(set_)
+    folder = tmp_path / "deep" / "out"
+    main(["--photos", str(photos), "--sprites", str(sprites), "--scenes", "3", "--out", str(folder)])
     samples = list(read_samples(folder / "samples.jsonl"))
     items = [(name, item) for name, set_ in sets.items() for item in set_]
     assert len(samples) == len(items)

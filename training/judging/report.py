@@ -68,14 +68,11 @@ def report_html(
     worst, best = worst_cases(records, lead, shown), best_cases(records, lead, shown)
     beside = _others(records, [*worst, *best])
     if worst:
-        legend = "".join(
-            _patch(name, colour)
-            for name, colour in (("right", RIGHT), ("too much", TOO_MUCH), ("missed", MISSED))
-        )
-        parts += ["<h2>Worst cases</h2>", f"<p>{legend}</p>", *(_figure(case, beside) for case in worst)]
+        legend = _legend([*worst, *best])
+        parts += ["<h2>Worst cases</h2>", legend, *(_figure(case, beside) for case in worst)]
         worst_keys = {case.record.key for case in worst}
         best = [case for case in best if case.record.key not in worst_keys]
-        parts += ["<h2>Best cases</h2>", f"<p>{legend}</p>", *(_figure(case, beside) for case in best)]
+        parts += ["<h2>Best cases</h2>", legend, *(_figure(case, beside) for case in best)]
     parts.append(_failures(records))
     body = "\n".join(part for part in parts if part)
     return (
@@ -144,6 +141,17 @@ def _histogram(name: str, values: NDArray[np.float64]) -> str:
     return (
         f'<p class="note">{_text(label)}</p><svg width="{width}" height="{height}" role="img" '
         f'aria-label="{_text(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def _legend(cases: Sequence[Case]) -> str:
+    asked = {case.record.call for case in cases if case.record.sample.task is Task.REFERRING}
+    names = {
+        "segment": (("right", RIGHT), ("too much", TOO_MUCH), ("missed", MISSED)),
+        "detect": (("truth", RIGHT), ("answer", TOO_MUCH)),
+    }
+    return "".join(
+        f"<p>{''.join(_patch(name, colour) for name, colour in names[call])}</p>" for call in sorted(asked)
     )
 
 
