@@ -38,5 +38,5 @@
 //		log.Print(failed.Code, failed.Reason, failed.RequestID)
 //	}
 //
-// An image file that cannot be read is an [*fs.PathError], as [os.ReadFile] returns it.
+// An image file that cannot be read is an [io/fs.PathError], as [os.ReadFile] returns it.
 package text4seg
