@@ -1,4 +1,4 @@
-"""From instruction data to a served checkpoint: tiny models of the real architectures, and the bundled one."""
+"""From instruction data to a served checkpoint: tiny models of the real architectures, the bundled one."""
 
 import asyncio
 import csv
@@ -228,7 +228,7 @@ def test_other_backbones_take_a_step_in_half_precision_with_checkpointing(backbo
     dtypes = {name: value.dtype for name, value in model.named_parameters()}
     assert {dtype for name, dtype in dtypes.items() if "lora_" in name} == {torch.float32}
     assert {dtype for name, dtype in dtypes.items() if "base_layer" in name} == {torch.bfloat16}
-    # What Qwen3-VL's second deepstack merger says is added behind the last of a twin's two layers: no text sees it.
+    # What Qwen3-VL's second deepstack merger says is added behind the last of its twin's two layers.
     still = {name for name, value in model.named_parameters() if "lora_B" in name and not value.any()}
     assert all("deepstack_merger_list.1" in name for name in still)
 
