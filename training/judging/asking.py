@@ -34,9 +34,11 @@ from text4seg.segmentation import (
     SegmentRequest,
     Timing,
     Turn,
+    Versions,
 )
 from training.datasets.sample import Sample, Task
 from training.judging.record import NONE, Answer, Exchange, Failure, Found, Record
+from training.judging.record_file import JudgingError
 from training.judging.service import CallFailedError, Connection
 
 EXIF_ORIENTATION = 0x0112
@@ -92,7 +94,11 @@ class SampleError(Exception):
 async def ask(
     connection: Connection, sample: Sample, refiner: str, info: ModelInfo, manner: Manner
 ) -> Record:
-    """Ask one sample; whatever goes wrong with it is in the record."""
+    """Ask one sample; whatever goes wrong with it is in the record.
+
+    Raises:
+        JudgingError: the service has another model now.
+    """
     labels: tuple[str, ...] | None = ()
     attempts = 0
     call = "chat" if sample.task is Task.DIALOGUE else manner.call.value
@@ -160,6 +166,7 @@ async def _segment(
         ImageContent(image), _query(sample, manner), _options(refiner, manner, MaskFormat.COCO_RLE)
     )
     answer, attempts = await connection.segment(request, manner.timeout_s)
+    _check_model(answer.versions, info)
     return await asyncio.to_thread(_read, answer, sample, info, manner), attempts
 
 
@@ -170,6 +177,7 @@ async def _detect(
         ImageContent(image), _query(sample, manner), _options(refiner, manner, MaskFormat.NONE)
     )
     answer, attempts = await connection.detect(request, manner.timeout_s)
+    _check_model(answer.versions, info)
     return Answer(
         size=answer.image_size,
         shape=info.generator.shape,
@@ -210,6 +218,14 @@ async def _converse(
         size, info.generator.shape, info.generator.codec, exchanges=tuple(exchanges), tokens=tokens
     )
     return answer, attempts
+
+
+def _check_model(versions: Versions, info: ModelInfo) -> None:
+    if versions.model != info.versions.model:
+        raise JudgingError(
+            f"the service's model has changed from {info.versions.model} to {versions.model}: "
+            "judge it in a run of its own"
+        )
 
 
 def _query(sample: Sample, manner: Manner) -> Query:

@@ -80,14 +80,16 @@ def summarize(folder: Path, names: Sequence[str], facts: Mapping[str, Any], show
     outcomes: Counter[str] = Counter()
     asked: dict[str, None] = {}
     versions: dict[str, None] = {}
+    example = ""
     for record in records:
         outcomes["answered" if record.failure is None else record.failure.reason] += 1
+        example = example or (record.failure.message if record.failure else "")
         asked[record.refiner] = None
         if record.answer is not None and record.answer.refiner:
             versions[record.answer.refiner] = None
     if not outcomes["answered"]:
         why = ", ".join(f"{count} {reason}" for reason, count in outcomes.items()) or "there are no records"
-        raise JudgingError(f"{folder / RECORDS} holds no answer: {why}")
+        raise JudgingError(f"{folder / RECORDS} holds no answer: {why}" + (f"; {example}" if example else ""))
     tables = [SUITES[name](records) for name in names or fitting_suites(records)]
     everything = {
         "settings": {
