@@ -55,8 +55,8 @@ class DescriptorResult:
         rows, columns = self.grid.shape
         return (
             f"DescriptorResult(phrase={self.phrase!r}, grid={rows}x{columns}, "
-            f"labels={self.grid.labels[1:]!r}, repairs={len(self.report.repairs)}, finish_reason={self.finish_reason}, "
-            f"no_target_score={self.no_target_score:.3g})"
+            f"labels={self.grid.labels[1:]!r}, repairs={len(self.report.repairs)}, "
+            f"finish_reason={self.finish_reason}, no_target_score={self.no_target_score:.3g})"
         )
 
 

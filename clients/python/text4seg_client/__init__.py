@@ -25,7 +25,7 @@ from text4seg.segmentation import (
     Turn,
 )
 from text4seg_client.aio import AsyncClient
-from text4seg_client.channel import DEFAULT_ADDRESS, Tls
+from text4seg_client.channel import DEFAULT_ADDRESS, Connection, Tls
 from text4seg_client.client import Client
 from text4seg_client.images import ImageInput
 from text4seg_client.overlay import draw_overlay
@@ -36,6 +36,7 @@ __all__ = [
     "AsyncClient",
     "CacheMode",
     "Client",
+    "Connection",
     "ImageId",
     "ImageInput",
     "ImageUri",

@@ -86,7 +86,10 @@ def _connect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Cl
             parser.error("--tls-cert and --tls-key belong together")
         tls = Tls.from_files(*files, options.tls_server_name)
     key = Path(options.api_key_file).read_text(encoding="utf-8").strip() if options.api_key_file else None
-    return Client(options.address or DEFAULT_ADDRESS, tls=tls, api_key=key, timeout_s=options.timeout)
+    try:
+        return Client(options.address or DEFAULT_ADDRESS, tls=tls, api_key=key, timeout_s=options.timeout)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _run_images(parser: argparse.ArgumentParser, options: argparse.Namespace, command: str) -> int:
