@@ -108,7 +108,7 @@ class Connection:
         """Options for a channel, secure or not."""
         reconnect_ms = max(1, int(self.reconnect_s * 1000))
         # gRPC's transparent retries stay on: they repeat only what no server has begun, such as a call that
-        # meets a connection at the end of its age. What else may be tried again, text4seg_client.retry decides.
+        # meets a connection at the end of its age. text4seg_client.retry decides about everything else.
         ours: dict[str, str | int] = {
             "grpc.lb_policy_name": self.load_balancing,
             "grpc.initial_reconnect_backoff_ms": min(200, reconnect_ms),
