@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import text4seg
 from tests.certificates import issue
 from tests.go_toolchain import MISSING, MODULE, Go, find_go
 from tests.serving import picture, serving
@@ -50,9 +51,11 @@ def t4s(go: Go, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """All three services with the bundled model."""
-    where = free_address()
-    with local_server(where, START_S):
-        yield where
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")
+        where = free_address()
+        with local_server(where, START_S, "--log-level=WARNING"):
+            yield where
 
 
 def test_it_is_formatted_and_vetted(go: Go) -> None:
@@ -72,6 +75,10 @@ def test_its_tests_and_examples(go: Go, address: str) -> None:
 def test_the_race_detector_was_on(go: Go) -> None:
     if not go.race:
         pytest.skip("the Go client was tested WITHOUT the race detector, which needs cgo and a C compiler")
+
+
+def test_both_clients_have_one_version(t4s: Path) -> None:
+    assert run(t4s, "--version").stdout == f"t4s {text4seg.__version__}\n"
 
 
 @pytest.mark.parametrize(
