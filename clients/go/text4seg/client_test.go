@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 
 	pb "github.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1"
@@ -326,6 +329,26 @@ func TestALoopOverFramesCanBeLeft(t *testing.T) {
 			t.Fatal(answer, err)
 		}
 		break
+	}
+}
+
+func TestCallsAreSpreadOverReplicas(t *testing.T) {
+	replicas := []*fakeServer{{}, {}}
+	names := manual.NewBuilderWithScheme("names")
+	var addresses []resolver.Address
+	for _, replica := range replicas {
+		addresses = append(addresses, resolver.Address{Addr: listen(t, replica)})
+	}
+	names.InitialState(resolver.State{Addresses: addresses})
+	client := dial(t, "names:///text4seg",
+		text4seg.WithRoundRobin(), text4seg.WithDialOptions(grpc.WithResolvers(names)))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	// The first calls may find one of the connections not open yet.
+	for replicas[0].calls == 0 || replicas[1].calls == 0 {
+		if _, err := client.Segment(ctx, picture, cat); err != nil {
+			t.Fatalf("%d and %d calls, then %v", replicas[0].calls, replicas[1].calls, err)
+		}
 	}
 }
 

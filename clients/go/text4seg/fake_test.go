@@ -118,10 +118,8 @@ func (s *fakeServer) PutImage(stream grpc.ClientStreamingServer[pb.PutImageReque
 	}
 }
 
-// serve runs the fake on a port of the loopback interface, and a client of it.
-func serve(
-	t *testing.T, fake *fakeServer, options []text4seg.Option, server ...grpc.ServerOption,
-) *text4seg.Client {
+// listen runs the fake on a port of the loopback interface, and returns its address.
+func listen(t *testing.T, fake *fakeServer, server ...grpc.ServerOption) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -137,7 +135,20 @@ func serve(
 			t.Error(err)
 		}
 	})
-	client, err := text4seg.NewClient(listener.Addr().String(), options...)
+	return listener.Addr().String()
+}
+
+// serve runs the fake, and a client of it.
+func serve(
+	t *testing.T, fake *fakeServer, options []text4seg.Option, server ...grpc.ServerOption,
+) *text4seg.Client {
+	t.Helper()
+	return dial(t, listen(t, fake, server...), options...)
+}
+
+func dial(t *testing.T, address string, options ...text4seg.Option) *text4seg.Client {
+	t.Helper()
+	client, err := text4seg.NewClient(address, options...)
 	if err != nil {
 		t.Fatal(err)
 	}
