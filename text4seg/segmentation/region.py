@@ -88,7 +88,7 @@ class Region:
     @property
     def rle(self) -> Rle | None:
         """The mask as COCO run lengths: those that came, or encoded now. None where there is no mask."""
-        came = _slot_of(self).runs(self)
+        came = _runs_of(self)
         if came is not None:
             return came
         return None if self.mask is None else encode_rle(self.mask)
@@ -105,7 +105,7 @@ class Region:
         return equal_fields(self, other)
 
     def __repr__(self) -> str:
-        came = _slot_of(self).runs(self)
+        came = _runs_of(self)
         parts = [f"label={self.label!r}", f"score={self.score:.3g}", f"box={tuple(self.box)}"]
         parts += [f"area={self.area}"]
         parts += _extent("mask", self.mask) if came is None else [f"mask=bool{list(came.size)}"]
@@ -117,8 +117,9 @@ class Region:
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 
 
-def _slot_of(region: Region) -> _MaskSlot:
-    return cast(_MaskSlot, vars(type(region))["mask"])
+def _runs_of(region: Region) -> Rle | None:
+    rle: Rle | None = cast(Any, type(region)).mask.runs(region)
+    return rle
 
 
 def _extent(name: str, array: NDArray[Any] | None) -> list[str]:

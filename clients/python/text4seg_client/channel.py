@@ -10,6 +10,8 @@ import grpc
 import text4seg
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+# gRPC's schemes for targets that are no hosts, or whose ports are looked up.
+_WITHOUT_PORT = ("unix", "xds:", "vsock:")
 
 LoadBalancing: TypeAlias = Literal["pick_first", "round_robin"]
 ChannelOption: TypeAlias = tuple[str, str | int]
@@ -136,11 +138,10 @@ def check_address(address: str) -> str:
     scheme, slashes, rest = address.partition("://")
     if slashes and scheme.lower() in ("http", "https", "grpc", "grpcs", "tcp"):
         raise ValueError(f"{address!r} is a URL; the address is host:port: {rest.split('/')[0]!r}")
-    host = address.rpartition("/")[2] if address.startswith("dns:") else address
-    if not host or (
-        ":" not in host.rpartition("]")[2] and not address.startswith(("unix", "xds:", "vsock:"))
-    ):
-        raise ValueError(f"{address!r} has no port; the address is host:port, or dns:///host:port")
+    if not address.startswith(_WITHOUT_PORT):
+        host = address.removeprefix("dns:").rpartition("/")[2]
+        if ":" not in host.rpartition("]")[2]:
+            raise ValueError(f"{address!r} has no port; the address is host:port, or dns:///host:port")
     return address
 
 

@@ -19,7 +19,7 @@ from text4seg_client.arguments import (
     version_parser,
 )
 from text4seg_client.batch import Batch, run_batch
-from text4seg_client.channel import DEFAULT_ADDRESS, Tls
+from text4seg_client.channel import DEFAULT_ADDRESS, Tls, check_address
 from text4seg_client.client import Client
 from text4seg_client.conversation import Talk, ask_once, converse
 from text4seg_client.files import IMAGE_SUFFIXES
@@ -157,7 +157,10 @@ def _run_chat(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
 
 
 def _run_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    return serve(options.address, options.wait)
+    try:
+        return serve(check_address(options.address), options.wait)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _run_models(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

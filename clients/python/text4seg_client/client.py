@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import wraps
-from types import GenericAlias, TracebackType
+from types import GenericAlias
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_args
 
 import grpc
@@ -86,12 +86,7 @@ class Client(ClientBase):
         """Return the client itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Close the connection."""
         self.close()
 
