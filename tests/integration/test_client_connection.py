@@ -1,15 +1,13 @@
 """Addresses, connection options and load balancing of the client."""
 
 from collections.abc import Iterator
-from concurrent import futures
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.hand_server import STOP_S, HandServicer, picture, serving
-from text4seg.v1.segmentation_service_pb2_grpc import add_SegmentationServiceServicer_to_server
+from tests.hand_server import HandServicer, picture, serving
 from text4seg_client import AsyncClient, Client, Connection, Tls
 from text4seg_client.channel import check_address
 
@@ -84,24 +82,13 @@ def test_names_are_looked_up() -> None:
 
 def test_connections_of_an_age_are_replaced_unnoticed() -> None:
     servicer = Peers()
-    with _aging(servicer) as address, Client(address) as client:
+    aging = [("grpc.max_connection_age_ms", 50)]
+    with serving(servicer, options=aging) as address, Client(address) as client:
         for _ in range(MOST_CALLS):
             client.model_info()
             if len(servicer.peers) == 5:
                 break
     assert len(servicer.peers) == 5
-
-
-@contextmanager
-def _aging(servicer: HandServicer) -> Iterator[str]:
-    server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.max_connection_age_ms", 50)])
-    add_SegmentationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        assert server.stop(None).wait(STOP_S)
 
 
 @pytest.mark.parametrize(
