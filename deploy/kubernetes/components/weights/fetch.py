@@ -1,8 +1,9 @@
 """Fetch weights into a folder, once: ``python fetch.py weights.json FOLDER``. Standard library only.
 
-``weights.json`` is a list of ``{"path", "url", "sha256"}``. A file that is there with the right checksum stays as
-it is; one with another checksum is fetched anew; what arrives with another checksum is thrown away and fails.
-A file appears under its name only when it is complete, so whoever reads the folder meanwhile sees none by half.
+``weights.json`` is a list of ``{"path", "url", "sha256"}``. A file that is there with the right checksum
+stays as it is; one with another checksum is fetched anew; what arrives with another checksum is thrown away,
+and fails. A file appears under its name only when it is complete: who reads the folder meanwhile sees none by
+half.
 """
 
 from __future__ import annotations
