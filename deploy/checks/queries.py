@@ -59,7 +59,7 @@ def metric_names(expression: str) -> set[str]:
     Raises:
         ValueError: it is not PromQL.
     """
-    return {selector.name for selector in _selectors(expression) if selector.name}
+    return {selector.name for selector in selectors(expression) if selector.name}
 
 
 def metric_problems(resources: Sequence[Resource], facts: Facts) -> Iterator[str]:
@@ -90,7 +90,12 @@ def dashboard_gaps(resources: Sequence[Resource], facts: Facts) -> Iterator[str]
                 yield f"no panel of the dashboard shows {name} of {service.name}"
 
 
-def _selectors(expression: str) -> list[promql_parser.VectorSelector]:
+def selectors(expression: str) -> list[promql_parser.VectorSelector]:
+    """Return what a query selects, each with its name and matchers.
+
+    Raises:
+        ValueError: it is not PromQL.
+    """
     found: list[promql_parser.VectorSelector] = []
 
     def visit(node: promql_parser.Expr) -> bool:
@@ -116,7 +121,7 @@ def _groupings(expression: str) -> set[str]:
 
 def _problems(expression: str, facts: Facts) -> Iterator[str]:
     labels: set[str] = set()
-    for selector in _selectors(expression):
+    for selector in selectors(expression):
         found = facts.family(selector.name or "")
         if found is None:
             yield f"no service has {selector.name}"
