@@ -15,7 +15,7 @@ NO_GO := there is no Go as new as clients/go/go.mod asks for; make go installs o
 GO_STUBS := $(WITH_GO) $(BIN)/buf generate --template clients/go/buf.gen.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check check-go go deploy-check gen lock baseline train-nano train-light eval-nano evaluate clean
+.PHONY: help demo serve test check check-go go deploy-check gen lock baseline training train-nano train-light eval-nano evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,8 @@ lock: $(VENV)/.dev ## Pin the newest versions that pyproject.toml allows into re
 
 baseline: $(VENV)/.dev ## Accept the protos as released: later changes are checked against them
 	$(BIN)/buf build --output protos/released.binpb
+
+training: $(VENV)/.demo $(VENV)/.training ## Set up .venv for fine-tuning and judging models of your own (docs/training.md)
 
 train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PERSONS=DIR] [MINUTES=120], or SMOKE=1 for a few minutes without data
 	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PERSONS),--persons $(PERSONS)) $(if $(MINUTES),--minutes $(MINUTES)) --sprites $(SPRITES)
