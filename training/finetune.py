@@ -197,9 +197,14 @@ def _write_adapter(model: Any, run: Run, base: Base) -> None:
 
 def _arguments(run: Run, validation: bool) -> TrainingArguments:
     recipe = run.recipe
-    if run.deepspeed is not None and importlib.util.find_spec("deepspeed") is None:
-        raise TuningError("--deepspeed needs the package deepspeed (extra `deepspeed`)")
-    on_cpu = run.device == "cpu" or not torch.cuda.is_available()
+    if run.deepspeed is not None:
+        if run.device == "cpu":
+            raise TuningError("--deepspeed would do nothing with --device cpu: leave one of them out")
+        if not run.deepspeed.is_file():
+            raise TuningError(f"no file {run.deepspeed}")
+        if importlib.util.find_spec("deepspeed") is None:
+            raise TuningError("--deepspeed needs the package deepspeed (extra `deepspeed`)")
+    on_cpu = run.device == "cpu" or (run.deepspeed is None and not torch.cuda.is_available())
     where: dict[str, Any] = {"output_dir": str(run.out / STATES), "use_cpu": on_cpu}
     probe = TrainingArguments(**where)
     if probe.n_gpu > 1:
