@@ -52,3 +52,11 @@ def test_panels_that_the_runbook_names_are_on_the_dashboard() -> None:
     ):
         assert f'"{panel}"' in RUNBOOK
         assert f'"title": "{panel}"' in dashboard
+
+
+def test_the_readme_lists_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    listed = set(re.findall(r"`([A-Z][A-Z_]+[A-Z])`", readme.partition("## Configuration")[2]))
+    for service in facts().services.values():
+        names = {variable.removeprefix(service.prefix) for variable in service.variables}
+        assert names <= listed, names - listed
