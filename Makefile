@@ -12,6 +12,7 @@ SERVER := $(if $(filter triton,$(ENGINE)),triton,demo)
 WITH_GO := PATH="$(abspath $(BIN)):$$PATH" GOTOOLCHAIN=local
 HAS_GO := $(WITH_GO) go -C clients/go list -m >/dev/null 2>&1
 NO_GO := there is no Go as new as clients/go/go.mod asks for; make go installs one
+GO_TOOL = CGO_ENABLED=0 GOBIN=$(CURDIR)/build/bin $(WITH_GO) go install
 GO_STUBS := $(WITH_GO) $(BIN)/buf generate --template clients/go/buf.gen.yaml
 
 .DEFAULT_GOAL := help
@@ -51,7 +52,10 @@ go: | $(BIN)/python ## Get what the Go client is built with: its modules, and Go
 	@$(WITH_GO) go -C clients/go mod download
 	@$(WITH_GO) go -C clients/go/tools mod download
 
-deploy-check: $(VENV)/.dev build/tools/.installed build/bin/.installed ## Check images and Kubernetes manifests, without an engine and without a cluster
+deploy-check: $(VENV)/.dev build/tools/.installed ## Check images and Kubernetes manifests, without an engine and without a cluster
+	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || test -x build/bin/kustomize || $(GO_TOOL) sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 || echo "NOT INSTALLED: kustomize"
+	@docker compose version >/dev/null 2>&1 || test -x build/bin/compose-spec || \
+	  { $(GO_TOOL) github.com/compose-spec/compose-go/v2/cmd@v2.16.2 && mv build/bin/cmd build/bin/compose-spec; } || echo "NOT INSTALLED: the loader of compose files"
 	$(BIN)/python -m deploy.check $(if $(CI),--complete)
 
 gen: $(VENV)/.dev ## Generate the Python stubs from protos/, and the Go stubs where there is Go
@@ -120,12 +124,7 @@ $(VENV)/.training: requirements/training.txt requirements/word-vectors.txt pypro
 	$(PIP) --no-deps --editable .
 	@touch $@
 
-# What deploy-check calls: pip and Go check what they download. Without it, deploy-check says what it leaves out.
+# Checkov pins most of what it needs, so it has an environment of its own. Without it, deploy-check says what it leaves out.
 build/tools/.installed: requirements/deploy.txt | $(BIN)/python
 	$(BIN)/python -m venv build/tools
 	@build/tools/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/deploy.txt && touch $@ || echo "NOT INSTALLED: checkov and hadolint"
-
-build/bin/.installed:
-	@mkdir -p build/bin
-	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || GOBIN=$(CURDIR)/build/bin $(WITH_GO) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 || echo "NOT INSTALLED: kustomize"
-	@docker compose version >/dev/null 2>&1 || { GOBIN=$(CURDIR)/build/bin $(WITH_GO) go install github.com/compose-spec/compose-go/v2/cmd@v2.16.2 && mv build/bin/cmd build/bin/compose-spec && touch $@; } || echo "NOT INSTALLED: the loader of compose files"

@@ -25,6 +25,7 @@ from deploy.checks.manifests import (
     overlays,
     read,
     render,
+    renderer,
     schema_problems,
 )
 from deploy.checks.tools import audit, lint_dockerfile, load_compose
@@ -73,6 +74,9 @@ def _render(output: Path) -> Iterator[tuple[str, Path, list[Resource]]]:
 
 
 def _manifests(facts: Facts, output: Path, versions: Sequence[str], report: _Report) -> list[Path]:
+    if renderer() is None:
+        report.skipped.append("overlays: there is neither kubectl nor kustomize, nor Go to build it with")
+        return []
     rendered = list(_render(output))
     for name, _, resources in rendered:
         for resource in resources:
@@ -100,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _images(facts, report)
         files = _manifests(facts, options.output, options.kubernetes or VERSIONS, report)
-        if not options.no_audit:
+        if files and not options.no_audit:
             report.take("overlays: checkov is not installed", audit(files))
     except DeployCheckError as error:
         report.wrong.append(str(error))

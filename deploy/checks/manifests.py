@@ -51,7 +51,7 @@ def render(folder: Path) -> str:
         DeployCheckError: there is no renderer, or it cannot be rendered, or only with a warning.
     """
     if (command := renderer()) is None:
-        raise DeployCheckError("neither kubectl nor kustomize is installed, and no Go to build it with")
+        raise DeployCheckError("neither kubectl nor kustomize is installed")
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=_RENDER_S)
     if (
         done.returncode or done.stderr.strip()
