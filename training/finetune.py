@@ -205,7 +205,12 @@ def _arguments(run: Run, validation: bool) -> TrainingArguments:
         if importlib.util.find_spec("deepspeed") is None:
             raise TuningError("--deepspeed needs the package deepspeed (extra `deepspeed`)")
     on_cpu = run.device == "cpu" or (run.deepspeed is None and not torch.cuda.is_available())
-    where: dict[str, Any] = {"output_dir": str(run.out / STATES), "use_cpu": on_cpu}
+    # The first of these settles how processes talk, which DeepSpeed must have a say in.
+    where: dict[str, Any] = {
+        "output_dir": str(run.out / STATES),
+        "use_cpu": on_cpu,
+        "deepspeed": None if run.deepspeed is None else str(run.deepspeed),
+    }
     probe = TrainingArguments(**where)
     if probe.n_gpu > 1:
         raise TuningError("several GPUs are here: start one process for each with `accelerate launch`")
@@ -250,7 +255,6 @@ def _arguments(run: Run, validation: bool) -> TrainingArguments:
         disable_tqdm=not sys.stderr.isatty(),
         # Adapters on layers whose output is not used, as on LLaVA's last vision layer, get no gradient.
         ddp_find_unused_parameters=True if devices > 1 else None,
-        deepspeed=None if run.deepspeed is None else str(run.deepspeed),
     )
 
 
@@ -282,6 +286,8 @@ class _Folder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Mark a state as whole: what is cut off while it is written has no mark."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # other processes write parts of it too
         if state.is_world_process_zero:
             replace_file(self._folder / STATES / f"checkpoint-{state.global_step}" / COMPLETE, b"")
 

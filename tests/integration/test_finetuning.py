@@ -338,6 +338,7 @@ def test_a_folder_with_other_data_or_base_is_refused(trained, tmp_path):
         (["--recipe", "tiny-llava", "--set", "targets='nothing'"], "no layer that targets = 'nothing'"),
         (["--recipe", "tiny-llava", "--set", "grid=[8, 8]"], "not what the recipe says, 8x8"),
         (["--recipe", "tiny-llava", "--set", "max_tokens=20"], "the recipe's max_tokens is 20"),
+        (["--recipe", "tiny-llava", "--deepspeed", "x.json"], "would do nothing with --device cpu"),
         (["--recipe", "tiny-qwen"], "is Qwen2.5-VL, and the model is of type 'llava'"),
     ],
 )
