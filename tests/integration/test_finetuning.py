@@ -164,6 +164,18 @@ def test_the_curve_falls_and_is_drawn(trained):
     assert (run.out / "loss.png").stat().st_size > 1000
 
 
+def test_held_out_data_has_a_curve_of_its_own(llava, tmp_path):
+    held_out = write_data(tmp_path / "held-out", 3)
+    changes = ("steps=4", "keep_every=2", "log_every=1", "dropout=0.0")
+    run = run_of(tmp_path, llava, "tiny-llava", *changes, validation=(held_out,))
+    finetune(run)
+    with (run.out / "loss.csv").open() as file:
+        rows = {row["step"]: float(row["eval_loss"]) for row in csv.DictReader(file) if row["eval_loss"]}
+    assert rows.keys() == {"2", "4"}
+    # The same two pictures, more or less, so what is learned of the ones helps with the others.
+    assert rows["4"] < rows["2"] < losses(run.out)[0]
+
+
 def test_a_finished_run_is_left_alone(trained):
     run, _ = trained
     before = (run.out / ADAPTER / "adapter_model.safetensors").stat().st_mtime_ns
