@@ -1,4 +1,4 @@
-"""``python -m services.chassis.probe HOST:PORT``: exit code 0 when the service there says that it is serving."""
+"""``python -m services.chassis.probe HOST:PORT``: exit code 0 when the service there is serving."""
 
 from __future__ import annotations
 
