@@ -32,7 +32,6 @@ def audit(files: Sequence[Path]) -> list[str] | None:
         "--framework",
         "kubernetes",
         "--compact",
-        "--quiet",
         "--output",
         "json",
         "--skip-download",
