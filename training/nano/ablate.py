@@ -28,13 +28,13 @@ from text4seg.masks import upsample
 from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
+from training.judging.calibration import centres
 from training.nano.batch import padded
 from training.nano.evaluate import (
     Answer,
     Item,
     Items,
     ask,
-    centres,
     generator,
     mask_in,
     scene_items,
