@@ -24,11 +24,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from text4seg import dialogue
 from text4seg.descriptors import OTHERS, Codec, decode_answer
-from text4seg.masks import upsample
+from text4seg.masks import to_grid, upsample
 from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
-from training.judging.calibration import centres
 from training.nano.batch import padded
 from training.nano.evaluate import (
     Answer,
@@ -254,7 +253,7 @@ class Laboratory:
         every = [*(answer for _, answer in served), *nothing]
         most = 32 + max(answer.tokens for answer in every) * 3 // 2
         freely = free_answers(folder, present[: self.settings.asked_free], variant, most)
-        ceiling = [(item, Answer(centres(item.truth, shape), np.zeros(shape), True)) for item in present]
+        ceiling = [(item, Answer(to_grid(item.truth, shape), np.zeros(shape), True)) for item in present]
         return {
             "cIoU": cumulative_iou(served),
             "absent answered nothing": float(np.mean([not answer.mask.any() for answer in nothing])),
@@ -284,7 +283,10 @@ def cumulative_iou(answers: Sequence[tuple[Item, Answer]]) -> float:
 def free_answers(
     folder: Path, items: Sequence[Item], variant: Variant, most_tokens: int
 ) -> list[tuple[Item, Answer]]:
-    """Answer questions by plain greedy decoding; times are CPU time of this process."""
+    """Answer questions by plain greedy decoding; times are CPU time of this process.
+
+    The sentence before the descriptor is given, as the grammar gives it: only the descriptor is judged.
+    """
     model: Any = AutoModelForImageTextToText.from_pretrained(folder)
     model.eval()
     processor: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
@@ -293,12 +295,13 @@ def free_answers(
         question = {"type": "text", "text": dialogue.referring_question(item.phrase)}
         turns = [{"role": "user", "content": [{"type": "image"}, question]}]
         prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
+        given = f"{dialogue.referring_answer(item.phrase)}\n{dialogue.SEG_OPEN}"
         begun = time.process_time()
-        inputs = processor(text=prompt, images=Image.open(io.BytesIO(item.image)))
+        inputs = processor(text=prompt + given, images=Image.open(io.BytesIO(item.image)))
         written = model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)
         seconds = time.process_time() - begun
         tokens = written[0, inputs["input_ids"].shape[1] :]
-        text = processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        text = given + processor.tokenizer.decode(tokens, skip_special_tokens=True)
         mask = mask_in(decode_answer(text, shape, [item.phrase], variant.codec), item.phrase)
         good = well_formed(text, shape, item.phrase, variant.codec)
         answers.append((item, Answer(mask, np.zeros(shape), good, len(tokens), 0, seconds)))
