@@ -12,8 +12,8 @@ rule per label and length, and in a referring descriptor it forces every label a
 With more labels, and in open vocabulary, equal neighbours are allowed: the grid is the same, the text is
 not unique. In open vocabulary a label is made of :func:`is_label_character` and single inner spaces, with
 at most ``MAX_OPEN_CHARACTERS`` characters besides the spaces; every one is a label that decoding takes, but
-its characters need not be composed as Unicode NFC has it. The Lark form of I-RLE bounds each count but not
-their sum (that would take a rule per patch and length); the automaton is exact there too.
+its characters need not be composed as Unicode NFC has it. In the Lark form of I-RLE every image adds up,
+but equal neighbours are only forbidden up to ``MAX_CANONICAL_RULES``; the automaton is exact there too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from text4seg.rows import Codec
 
 MAX_CANONICAL_LABELS = 8
 """Allowed labels, without ``others``, up to which equal neighbours are forbidden."""
+
+MAX_CANONICAL_RULES = 1024
+"""Cells times labels (with ``others``) up to which the Lark form of I-RLE forbids equal neighbours."""
 
 MAX_OPEN_CHARACTERS = 64
 """Characters besides spaces in a label of open vocabulary, at most."""
@@ -284,21 +287,24 @@ class DescriptorGrammar:
         if self.codec is Codec.FULL:
             row = "row: LABEL" + (f' ("| " LABEL){{{more}}}' if more else "")
             return "\n".join((block, row, f"LABEL: {' | '.join(words)}", ""))
-        if self.codec is Codec.IRLE:
-            count = f"COUNT: /[1-9][0-9]{{0,{len(str(self._width)) - 1}}}/"
-            row = "row: run" + (f' ("| " run){{0,{more}}}' if more else "")
-            return "\n".join((block, row, "run: LABEL COUNT", f"LABEL: {' | '.join(words)}", count, ""))
+        canonical = self.canonical and (
+            self.codec is not Codec.IRLE or self._width * len(words) <= MAX_CANONICAL_RULES
+        )
         # One class of labels, or with a canonical text one class per label: no class follows itself.
-        classes = words if self.canonical else [" | ".join(words)]
+        classes = words if canonical else [" | ".join(words)]
         terminals = [f"L{index}: {word}" for index, word in enumerate(classes)]
         rules = [f"row: {_alternatives(range(len(classes)), self._width)}"]
         for left in range(self._width, 0, -1):
             for one in range(len(classes)):
                 if left < self._width:
-                    others = [other for other in range(len(classes)) if other != one or not self.canonical]
+                    others = [other for other in range(len(classes)) if other != one or not canonical]
                     rules.append(f"r{one}_{left}: {_alternatives(others, left)}")
+                if self.codec is Codec.IRLE:
+                    continue
                 counts = [f'"{count}| " r{one}_{left - count}' for count in range(1, left)]
                 rules.append(f"c{one}_{left}: {' | '.join([*counts, _quote(str(left))])}")
+        if self.codec is Codec.IRLE:
+            rules += [rule for one in range(len(classes)) for rule in _long_counts(one, self._width)]
         return "\n".join((block, *rules, *terminals, ""))
 
 
@@ -308,6 +314,32 @@ def _quote(text: str) -> str:
 
 def _alternatives(classes: Iterable[int], left: int) -> str:
     return " | ".join(f"L{one} c{one}_{left}" for one in classes)
+
+
+def _long_counts(one: int, width: int) -> list[str]:
+    """Return the rules of counts up to the cells that are left, read digit by digit.
+
+    A rule per count would be too many for llguidance. What is left only depends on the value of the digits
+    read: ``n{one}_{more}_{left}`` reads the last ``more`` digits of a count, of which ``left`` is left.
+    """
+
+    def digit(value: int, more: int, left: int) -> str | None:
+        """Read a digit that is followed by more, and take its value from what is left."""
+        rest = left - value * 10**more
+        if rest < 0 or more:
+            return f'"{value}" n{one}_{more}_{rest}' if rest >= 0 else None
+        return f'"{value}| " r{one}_{rest}' if rest else f'"{value}"'
+
+    most = len(str(width))
+    rules = []
+    for left in range(width + 1):
+        first = [digit(value, more, left) for more in range(most) for value in range(1, 10)]
+        if left:
+            rules.append(f"c{one}_{left}: {' | '.join(filter(None, first))}")
+        for more in range(1, most) if left < width else ():  # the first digit has taken some
+            choices = [digit(value, more - 1, left) for value in range(10)]
+            rules.append(f"n{one}_{more}_{left}: {' | '.join(filter(None, choices))}")
+    return rules
 
 
 def answer_lark(answer_sentences: Sequence[str], grammar: DescriptorGrammar) -> str:

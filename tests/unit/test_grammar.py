@@ -115,7 +115,7 @@ def test_every_allowed_prefix_can_be_completed(
 
 
 @settings(max_examples=300)
-@given(SHAPES, VOCABULARIES, st.sampled_from([Codec.RRLE, Codec.FULL]), st.data())
+@given(SHAPES, VOCABULARIES, CODECS, st.data())
 def test_automaton_and_matcher_agree_on_damaged_text(
     shape: tuple[int, int], labels: tuple[str, ...] | None, codec: Codec, data: st.DataObject
 ) -> None:
