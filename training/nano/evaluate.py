@@ -101,7 +101,7 @@ def generator(checkpoint: Path, threads: int) -> Iterator[GeneratorServiceStub]:
 
 
 def wait_until_loaded(
-    stub: GeneratorServiceStub, process: subprocess.Popen[bytes], most_s: float = 120
+    stub: GeneratorServiceStub, process: subprocess.Popen[bytes], most_s: float = 300
 ) -> None:
     """Wait for the model.
 
