@@ -142,6 +142,11 @@ def test_a_variant_is_trained_and_measured_once(sprites, tmp_path):
 def test_codecs_start_alike_and_share_what_does_not_depend_on_them(sprites, tmp_path):
     material = load_material(sprites, None, SETTINGS.names)
     laboratory = Laboratory(replace(SETTINGS, steps=1), material, tmp_path, TINY)
+    by_image, by_row, full = (
+        laboratory.true_tokens(codec, 16) for codec in (Codec.IRLE, Codec.RRLE, Codec.FULL)
+    )
+    assert by_image < by_row < full
+    assert full > 2 * 16 * 16
     folders = [laboratory.trained(Variant(codec, GRID, 0)) for codec in (Codec.RRLE, Codec.FULL)]
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "full-4-0", "names-4.pt", "r-rle-4-0", "scenes-4.pt", "settings.json", "words.pt",

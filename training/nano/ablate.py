@@ -23,7 +23,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from text4seg import dialogue
-from text4seg.descriptors import OTHERS, Codec, decode_answer
+from text4seg.descriptors import OTHERS, Codec, LabelGrid, decode_answer, encode
 from text4seg.masks import to_grid, upsample
 from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
@@ -242,6 +242,16 @@ class Laboratory:
         draw.shuffle(present)
         return present[: self.settings.asked], absent
 
+    def true_tokens(self, codec: Codec, grid: int) -> float:
+        """Return how many tokens the true answers to the questions have, on average."""
+        present, absent = self.questions()
+        lengths = []
+        for item in (*present, *absent):
+            cells = LabelGrid.from_mask(to_grid(item.truth, (grid, grid)), item.phrase)
+            text = dialogue.answer_text(dialogue.referring_answer(item.phrase), encode(cells, codec))
+            lengths.append(len(self.tokenizer(text).input_ids))
+        return float(np.mean(lengths))
+
     def measured(self, folder: Path, variant: Variant) -> dict[str, float]:
         """Return the figures of a trained variant."""
         shape, codec = (variant.grid, variant.grid), variant.codec
@@ -357,6 +367,9 @@ def main(arguments: list[str] | None = None, pretrained: Pretrained = PUBLISHED)
             options.asked, options.asked_free,
         )  # fmt: skip
         laboratory = Laboratory(settings, material, options.out, pretrained, options.threads)
+        for grid in options.grids:
+            lengths = [f"{codec} {laboratory.true_tokens(codec, grid):.0f}" for codec in options.codecs]
+            print(f"tokens of true answers, {grid}x{grid} cells: {', '.join(lengths)}", flush=True)
         kinds = dict.fromkeys([(codec, GRID) for codec in options.codecs])
         kinds |= dict.fromkeys([(Codec.RRLE, grid) for grid in options.grids])
         results = {}
