@@ -75,8 +75,7 @@ class Settings:
         naming_steps: Steps in which cells learn names.
         steps: Steps of training with questions.
         photos: Number of photographs behind the sprites; 0: plain gradients.
-        asked: Questions about things that are there, in a third as many new scenes; each scene is also asked
-            about one thing that is not there.
+        asked: Questions about things that are there, in new scenes; a third as many are about what is not.
         asked_free: How many of them are asked again without the grammar.
         sizes: Fields of the model's configuration.
     """
@@ -237,10 +236,10 @@ class Laboratory:
     def questions(self) -> tuple[Items, Items]:
         """Return the same questions for every variant: about what new scenes show, and do not show."""
         rng, draw = np.random.default_rng(HELD_SEED), random.Random(HELD_SEED)
-        scenes = -(-self.settings.asked // 3)
-        present, absent = scene_items(self.material.held, self.material.sprites, scenes, rng, draw)
+        asked = self.settings.asked
+        present, absent = scene_items(self.material.held, self.material.sprites, asked, rng, draw)
         draw.shuffle(present)
-        return present[: self.settings.asked], absent
+        return present[:asked], absent[: -(-asked // 3)]
 
     def true_tokens(self, codec: Codec, grid: int) -> float:
         """Return how many tokens the true answers to the questions have, on average."""
