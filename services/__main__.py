@@ -16,6 +16,7 @@ from services.chassis.logs import configure_logs
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, StartupError, run_services, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 from services.generator.__main__ import build as build_generator
 from services.generator.settings import GeneratorSettings
 from services.orchestrator.__main__ import build as build_orchestrator
@@ -59,11 +60,11 @@ async def start(
 
         @asynccontextmanager
         async def build(
-            settings: OrchestratorSettings, router: Router, health: Health
+            settings: OrchestratorSettings, router: Router, health: Health, telemetry: Telemetry
         ) -> AsyncIterator[None]:
             for peer in services:  # until then calls are told that models are loading
                 await peer.wait_serving()
-            async with build_orchestrator(settings, router, health):
+            async with build_orchestrator(settings, router, health, telemetry):
                 yield
 
         settings = orchestrator.model_copy(update=peers)

@@ -5,7 +5,7 @@ It answers from the image it is sent, keeps what callers sent, and fails when it
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -276,22 +276,22 @@ def descriptor(phrase: str, mask: NDArray[np.bool_]) -> DescriptorResult:
 
 @contextmanager
 def serving(
-    servicer: HandServicer, credentials: grpc.ServerCredentials | None = None, max_bytes: int = 4 << 20
+    servicer: HandServicer,
+    credentials: grpc.ServerCredentials | None = None,
+    options: Sequence[tuple[str, int]] = (),
 ) -> Iterator[str]:
     """Serve on a free port of the loopback interface; yields host:port."""
-    server = grpc.server(
-        futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", max_bytes)]
-    )
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
     add_SegmentationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     add_port: Callable[[str], int] = (
         server.add_insecure_port
         if credentials is None
         else lambda address: server.add_secure_port(address, credentials)
     )
-    port = add_port("localhost:0" if credentials else "127.0.0.1:0")
+    port = add_port("127.0.0.1:0")
     server.start()
     try:
-        yield f"{'localhost' if credentials else '127.0.0.1'}:{port}"
+        yield f"127.0.0.1:{port}"
     finally:
         assert server.stop(None).wait(STOP_S)
 

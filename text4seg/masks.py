@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from text4seg.components import MAX_INSTANCES, split_instances
 from text4seg.polygons import MAX_COORDINATE, mask_of_polygons, polygons_of
-from text4seg.rle import MAX_MASK_PIXELS, Rle, decode_rle, encode_rle
+from text4seg.rle import MAX_MASK_PIXELS, Rle, check_rle, decode_rle, encode_rle
 
 __all__ = [
     "MAX_COORDINATE",
@@ -23,6 +23,7 @@ __all__ = [
     "Rle",
     "box_of",
     "cell_centres",
+    "check_rle",
     "coverage",
     "decode_rle",
     "encode_rle",

@@ -98,12 +98,26 @@ def decode_rle(rle: Rle, *, max_pixels: int = MAX_MASK_PIXELS) -> NDArray[np.boo
             outside the alphabet, an unfinished or over-long number, a negative run, runs that do not add
             up to height x width).
     """
-    _check_size(rle.size, max_pixels)
     height, width = rle.size
-    runs = _read_runs(rle.counts, height * width)
-    _check_runs(runs, rle.size)
+    runs = _runs_of(rle, max_pixels)
     foreground = np.arange(runs.size) % 2 == 1
     return np.ascontiguousarray(np.repeat(foreground, runs).reshape(width, height).T)
+
+
+def check_rle(rle: Rle, *, max_pixels: int = MAX_MASK_PIXELS) -> None:
+    """Make sure that :func:`decode_rle` can decode it; takes time and memory for the text, not for the mask.
+
+    Raises:
+        InvalidInputError: as :func:`decode_rle` does.
+    """
+    _runs_of(rle, max_pixels)
+
+
+def _runs_of(rle: Rle, max_pixels: int) -> NDArray[np.int64]:
+    _check_size(rle.size, max_pixels)
+    runs = _read_runs(rle.counts, rle.size[0] * rle.size[1])
+    _check_runs(runs, rle.size)
+    return runs
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

@@ -19,19 +19,27 @@ class Gate:
     gRPC's own ``maximum_concurrent_rpcs`` would refuse health checks too, and cannot say when to come back.
     """
 
-    def __init__(self, concurrency: int, queue: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        queue: int,
+        clock: Callable[[], float] = time.monotonic,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open the gate.
 
         Args:
             concurrency: callers inside at the same time, at least 1.
             queue: callers that may wait, at least 0.
             clock: the monotonic clock, in seconds.
+            refused: called for each caller that is refused.
         """
         if concurrency < 1 or queue < 0:
             raise ValueError("a gate needs concurrency >= 1 and queue >= 0")
         self._concurrency = concurrency
         self._queue = queue
         self._clock = clock
+        self._refused = refused
         self._semaphore = asyncio.Semaphore(concurrency)
         self._admitted = 0
         self._mean_hold_s = 1.0
@@ -40,6 +48,11 @@ class Gate:
     def waiting(self) -> int:
         """Callers that wait for their turn now."""
         return max(0, self._admitted - self._concurrency)
+
+    @property
+    def inside(self) -> int:
+        """Callers that are inside now."""
+        return min(self._admitted, self._concurrency)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[float]:
@@ -51,6 +64,7 @@ class Gate:
             OverloadedError: the queue is full; carries the expected wait as ``retry_after_s``.
         """
         if self._admitted >= self._concurrency + self._queue:
+            self._refused()
             raise OverloadedError("the queue is full", retry_after_s=self._expected_wait_s())
         self._admitted += 1
         arrived = self._clock()

@@ -14,6 +14,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from services.chassis.telemetry import Telemetry
+
+PEER = "redis"
+"""The name of the server in metrics and traces."""
+
 _log = logging.getLogger(__name__)
 _Reply = TypeVar("_Reply")
 
@@ -102,6 +107,7 @@ class RedisCache:
         failures: int = 3,
         rest_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Make a client; it connects at the first call.
 
@@ -111,6 +117,7 @@ class RedisCache:
             failures: failed calls in a row after which the server gets a rest.
             rest_s: how long that rest is, in seconds.
             clock: the monotonic clock, in seconds.
+            telemetry: told of every call; None: nobody is.
 
         Raises:
             ValueError: the URL is malformed.
@@ -121,35 +128,37 @@ class RedisCache:
         self._failures = failures
         self._rest_s = rest_s
         self._clock = clock
+        self._telemetry = telemetry or Telemetry("cache")
         self._failed = 0
         self._rests_until = 0.0
 
     async def get(self, key: str) -> bytes | None:
         """Return the value under ``key``; None when there is none, or the server does not say in time."""
-        reply = await self._attempt(lambda: self._redis.get(key))
+        reply = await self._attempt("get", lambda: self._redis.get(key))
         return reply if isinstance(reply, bytes) else None
 
     async def set(self, key: str, value: bytes, ttl_s: float) -> None:
         """Keep ``value`` for ``ttl_s`` seconds (to the millisecond), if the server takes it in time."""
         milliseconds = int(ttl_s * 1000)
         if milliseconds > 0:
-            await self._attempt(lambda: self._redis.set(key, value, px=milliseconds))
+            await self._attempt("set", lambda: self._redis.set(key, value, px=milliseconds))
         else:
-            await self._attempt(lambda: self._redis.delete(key))
+            await self._attempt("delete", lambda: self._redis.delete(key))
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def _attempt(self, call: Callable[[], Awaitable[_Reply]]) -> _Reply | None:
+    async def _attempt(self, method: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply | None:
         if self._failed >= self._failures and self._clock() < self._rests_until:
             return None
         # Whoever comes while this call is still out finds the rest prolonged: one call tries, not all.
         self._rests_until = self._clock() + self._rest_s
         try:
-            async with asyncio.timeout(self._budget_s):
-                reply = await call()
-        except (RedisError, OSError, TimeoutError) as error:
+            with self._telemetry.calling(PEER, method):
+                async with asyncio.timeout(self._budget_s):
+                    reply = await _asked(call)
+        except (OSError, TimeoutError) as error:
             self._failed += 1
             if self._failed == self._failures:
                 _log.warning("the cache server does not answer, going on without it: %r", error)
@@ -158,6 +167,13 @@ class RedisCache:
             _log.warning("the cache server answers again")
         self._failed = 0
         return reply
+
+
+async def _asked(call: Callable[[], Awaitable[_Reply]]) -> _Reply:
+    try:
+        return await call()
+    except RedisError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _size(key: str, value: bytes) -> int:

@@ -19,10 +19,12 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import grpc
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from services.chassis.deadline import wire_rounding_s
 from services.chassis.logs import REQUEST_ID_HEADER, begin_request
+from services.chassis.telemetry import Telemetry
+from services.chassis.tracing import NO_SPAN
 from text4seg.errors import (
     FeatureUnimplementedError,
     InternalError,
@@ -33,6 +35,9 @@ from text4seg.wire import error_to_status
 
 STATUS_DETAILS_HEADER = "grpc-status-details-bin"
 """Trailing metadata key of the serialized ``google.rpc.Status``."""
+
+UNKNOWN_METHOD = "unknown"
+"""What every method is called in metrics that no servicer answers (yet): callers may make up any number."""
 
 _UNPUNCTUAL_S = 0.05
 """What a cancellation may gain on the call that it cancels, on the way and in busy threads."""
@@ -48,13 +53,22 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
     """Wraps the handlers of all four kinds of RPC."""
 
-    def __init__(self, api_keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        api_keys: Sequence[str] = (),
+        knows: Callable[[str], bool] = lambda method: True,
+    ) -> None:
         """Configure the interceptor.
 
         Args:
+            telemetry: told of every call.
             api_keys: keys that callers present as ``authorization: Bearer <key>`` or ``x-api-key: <key>``.
                 Empty: anybody may call. Health checks never need one.
+            knows: says whether a method exists; callers may ask for any.
         """
+        self._telemetry = telemetry
+        self._knows = knows
         self._keys = tuple(key.encode() for key in api_keys)
 
     async def intercept_service(
@@ -70,9 +84,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
         behaviour = getattr(handler, kind)
         keys = () if method.startswith(_OPEN_METHODS) else self._keys
+        name = method.removeprefix("/") if self._knows(method) else UNKNOWN_METHOD
 
         async def stream(request: Any, context: _Context) -> None:
-            async with _Call(method, context, keys) as call:
+            async with _Call(method, context, keys, self._telemetry, name) as call:
                 call.authenticate()
                 # Written here and not yielded to gRPC: it drops a cancelled generator without closing it, and
                 # the model would go on until the garbage collector comes by.
@@ -81,7 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
                         await context.write(response)
 
         async def answer(request: Any, context: _Context) -> Any:
-            async with _Call(method, context, keys) as call:
+            async with _Call(method, context, keys, self._telemetry, name) as call:
                 call.authenticate()
                 if not inspect.iscoroutinefunction(behaviour):
                     # Generated base classes answer with a plain function until a servicer overrides it.
@@ -100,8 +115,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 class _Call:
     """One call from its first to its last moment."""
 
-    def __init__(self, method: str, context: _Context, keys: tuple[bytes, ...]) -> None:
+    def __init__(
+        self, method: str, context: _Context, keys: tuple[bytes, ...], telemetry: Telemetry, name: str
+    ) -> None:
         self._method = method
+        self._telemetry = telemetry
+        self._name = name
         self._context = context
         # Kept now: once a call is gone, asking its context crashes the process.
         self._task = asyncio.current_task()
@@ -117,6 +136,10 @@ class _Call:
         self._caller = ""
         self._began = time.monotonic()
         self._request_id = begin_request(self._metadata.get(REQUEST_ID_HEADER))
+        # Probes come all the time and from everywhere: they are counted and not traced.
+        probe = method.startswith(_OPEN_METHODS)
+        self._span = NO_SPAN if probe else telemetry.begin(name, self._metadata)
+        self._span.set(request_id=self._request_id)
         context.set_trailing_metadata(((REQUEST_ID_HEADER, self._request_id),))
 
     def authenticate(self) -> None:
@@ -154,6 +177,7 @@ class _Call:
     async def _abort(self, error: Exception) -> None:
         status = self._status_of(error)
         code = _CODES[status.code]
+        status.details.add().Pack(error_details_pb2.RequestInfo(request_id=self._request_id))
         self._access(code, status.message)
         details = ((REQUEST_ID_HEADER, self._request_id), (STATUS_DETAILS_HEADER, status.SerializeToString()))
         await self._context.abort(code, status.message, details)
@@ -166,10 +190,13 @@ class _Call:
         return status
 
     def _access(self, code: grpc.StatusCode, message: str) -> None:
+        seconds = time.monotonic() - self._began
+        self._telemetry.served(self._name, code.name, seconds)
+        self._span.end(code.name, message)
         fields = {
             "method": self._method,
             "code": code.name,
-            "duration_ms": round((time.monotonic() - self._began) * 1000, 3),
+            "duration_ms": round(seconds * 1000, 3),
             "peer": self._peer,
             "request_id": self._request_id,
         }

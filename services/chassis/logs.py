@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
+from services.chassis.tracing import current_span
+
 REQUEST_ID_HEADER = "x-request-id"
 """Metadata key under which a request id is accepted, returned and passed on to other services."""
 
@@ -41,7 +43,8 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON.
 
     Keys: ``time`` (UTC, ISO 8601), ``level``, ``service``, ``logger``, ``message``, ``request_id`` inside a
-    request, ``exception`` with the traceback, and whatever a call site passes as ``extra={"fields": {...}}``.
+    request, ``trace_id`` inside a traced one, ``exception`` with the traceback, and whatever a call site
+    passes as ``extra={"fields": {...}}``.
     """
 
     def __init__(self, service: str) -> None:
@@ -60,6 +63,8 @@ class JsonFormatter(logging.Formatter):
         request_id = current_request_id()
         if request_id:
             entry["request_id"] = request_id
+        if trace_id := current_span().trace_id:
+            entry["trace_id"] = trace_id
         entry.update(getattr(record, "fields", {}))
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

@@ -22,6 +22,7 @@ class Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in it
     def __init__(self) -> None:
         self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
         self._names: list[str] = []
+        self._methods: set[str] = set()
         self._opened = False
 
     def add(self, register: Callable[[Servicer, Any], None], servicer: Servicer) -> None:
@@ -42,6 +43,10 @@ class Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in it
         """Full names of the services added so far."""
         return tuple(self._names)
 
+    def knows(self, method: str) -> bool:
+        """Return whether a servicer answers ``/package.Service/Method``."""
+        return method in self._methods
+
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler[Any, Any]]) -> None:
         """Take the handlers of generated code, as ``grpc.aio.Server`` does."""
         self._handlers.extend(handlers)
@@ -49,8 +54,9 @@ class Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in it
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        """Take a service's name from generated code; its methods came with ``add_generic_rpc_handlers``."""
+        """Take the names from generated code; the handlers came with ``add_generic_rpc_handlers``."""
         self._names.append(service_name)
+        self._methods |= {f"/{service_name}/{name}" for name in method_handlers}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -22,17 +23,19 @@ from services.chassis.interceptors import CallInterceptor
 from services.chassis.logs import configure_logs
 from services.chassis.routing import Router
 from services.chassis.settings import ServerSettings, split_address
+from services.chassis.telemetry import Telemetry
 from services.chassis.tls import TlsFiles, server_credentials
+from services.chassis.tracing import TracingUnavailableError, open_tracer
 from text4seg.errors import ServiceUnavailableError, Text4SegError
 
 Settings = TypeVar("Settings", bound=ServerSettings)
 
-Build = Callable[[Settings, Router, Health], AbstractAsyncContextManager[None]]
+Build = Callable[[Settings, Router, Health, Telemetry], AbstractAsyncContextManager[None]]
 """Makes a service and takes it down again; usually a function under ``contextlib.asynccontextmanager``.
 
 Before its ``yield`` it loads the model (in a thread: probes are answered meanwhile), adds servicers with
-``router.add(add_XServicer_to_server, servicer)`` and may report facts to ``health``. What follows the
-``yield`` runs after the last call has ended.
+``router.add(add_XServicer_to_server, servicer)``, may report facts to ``health`` and declare metrics through
+``telemetry``. What follows the ``yield`` runs after the last call has ended.
 """
 
 _log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class RunningService:
         health: Health,
         servers: Sequence[grpc.aio.Server],
         drain_s: float,
+        telemetry: Telemetry,
     ) -> None:
         self.name = name
         self.port = port
@@ -60,6 +64,10 @@ class RunningService:
         self.address = f"{host}:{port}"
         """``host:port`` to connect to."""
         self.health = health
+        self.metrics_address = ""
+        """``host:port`` where metrics are served; empty when they are not."""
+        self._telemetry = telemetry
+        self._stop_metrics: Callable[[], None] | None = None
         self._servers = servers
         self._drain_s = drain_s
         self._stopping = asyncio.Event()
@@ -94,7 +102,23 @@ class RunningService:
             if not self._loaded.done():
                 self._life.cancel()
             await asyncio.wait([self._life])
+        await self._telemetry.aclose()
+        if self._stop_metrics is not None:
+            stop, self._stop_metrics = self._stop_metrics, None
+            await asyncio.to_thread(stop)
+        if self._life is not None:
             self._life.result()
+
+    def serve_metrics(self, address: str) -> None:
+        """Serve the metrics at ``address``, to the end of the service.
+
+        Raises:
+            StartupError: the address is taken, or not ours.
+        """
+        try:
+            self.metrics_address, self._stop_metrics = self._telemetry.metrics.serve(address)
+        except OSError as error:
+            raise StartupError(f"cannot serve metrics on {address}: {error.strerror or error}") from error
 
     def begin(self, context: AbstractAsyncContextManager[None], opened: Callable[[], None]) -> None:
         """Load the service in a task that also takes it down: contexts are left by the task that entered."""
@@ -127,14 +151,20 @@ async def start_server(name: str, settings: Settings, build: Build[Settings]) ->
         build: see ``Build``.
 
     Raises:
-        StartupError: an address is taken or not ours, or a TLS file is unusable.
+        StartupError: an address is taken or not ours, a TLS file is unusable, or OpenTelemetry is missing.
     """
+    began = time.monotonic()
+    try:
+        telemetry = Telemetry(name, open_tracer(name, settings.otlp_endpoint, settings.trace_ratio))
+    except TracingUnavailableError as error:
+        raise StartupError(str(error)) from error
     router = Router()
     health = Health(knows=lambda service: service in router.service_names)
+    telemetry.facts(lambda: health.facts)
     router.add(health_pb2_grpc.add_HealthServicer_to_server, health)
     server = grpc.aio.server(
         handlers=[router],
-        interceptors=[CallInterceptor(settings.accepted_keys())],
+        interceptors=[CallInterceptor(telemetry, settings.accepted_keys(), router.knows)],
         options=_options(settings),
     )
     port = _bind(server, settings.address, _credentials(settings))
@@ -144,11 +174,14 @@ async def start_server(name: str, settings: Settings, build: Build[Settings]) ->
         health_pb2_grpc.add_HealthServicer_to_server(health, probes)
         _bind(probes, settings.health_address, None)
         servers.append(probes)
+    host, _ = split_address(settings.address)
+    running = RunningService(name, host, port, health, servers, settings.drain_s, telemetry)
+    if settings.metrics_address:
+        running.serve_metrics(settings.metrics_address)
     for each in servers:
         await each.start()
-    host, _ = split_address(settings.address)
-    running = RunningService(name, host, port, health, servers, settings.drain_s)
-    _log.info("listening", extra={"fields": {"name": name, "address": running.address}})
+    fields = {"name": name, "address": running.address, "metrics": running.metrics_address}
+    _log.info("listening", extra={"fields": {key: value for key, value in fields.items() if value}})
 
     def opened() -> None:
         if settings.channelz:
@@ -159,9 +192,10 @@ async def start_server(name: str, settings: Settings, build: Build[Settings]) ->
             router.add(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer)
         router.open()
         health.report("started", True)
+        telemetry.loaded(time.monotonic() - began)
         _log.info("serving", extra={"fields": {"name": name, "services": router.service_names}})
 
-    running.begin(build(settings, router, health), opened)
+    running.begin(build(settings, router, health, telemetry), opened)
     return running
 
 
@@ -254,7 +288,9 @@ async def _stop_all(services: Sequence[RunningService], grace_s: float | None = 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     keepalive_ms = int(settings.keepalive_s * 1000)
+    age_ms = int(settings.connection_age_s * 1000)
     return [
+        *([("grpc.max_connection_age_ms", age_ms)] if age_ms else []),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", keepalive_ms),

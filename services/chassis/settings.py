@@ -29,6 +29,15 @@ def _checked_address(address: str) -> str:
     return address
 
 
+def _checked_endpoint(endpoint: str) -> str:
+    if endpoint:
+        scheme, separator, address = endpoint.partition("://")
+        if not separator or scheme not in ("http", "https"):
+            raise ValueError(f"{endpoint!r} is not http://host:port or https://host:port")
+        split_address(address.rstrip("/"))
+    return endpoint
+
+
 Address = Annotated[str, AfterValidator(_checked_address)]
 
 
@@ -46,6 +55,14 @@ class ServerSettings(BaseSettings):
     """Where to listen, ``host:port``; port 0 takes any free port."""
     health_address: Address = ""
     """A second, plaintext port that serves only grpc.health.v1, for probes that speak no TLS. Empty: none."""
+    metrics_address: Address = ""
+    """Where metrics are served for Prometheus, over plain HTTP: ``host:port``; port 0 takes any free port.
+    Empty: nowhere."""
+    otlp_endpoint: Annotated[str, AfterValidator(_checked_endpoint)] = ""
+    """Where traces are sent, as OTLP over gRPC: ``http://host:port``, or ``https://host:port`` for TLS.
+    Empty: nothing is traced."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the traces that are recorded. A caller that has begun a trace has decided already."""
     tls_certificate: Path | None = None
     """PEM certificate chain. With ``tls_key`` the port speaks TLS; files are read again when they change."""
     tls_key: Path | None = None
@@ -64,6 +81,9 @@ class ServerSettings(BaseSettings):
     """Calls that may wait for their turn; more are refused as overloaded."""
     keepalive_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds of silence after which a connection is pinged."""
+    connection_age_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds after which callers are asked to connect anew, so that they find new replicas; calls in flight
+    are not disturbed. 0: never."""
     reflection: bool = True
     """Whether callers may list the services and their messages."""
     channelz: bool = True

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -132,7 +133,8 @@ class ModelThread:
                 raise _closed()
             return function()
 
-        return self._executor.submit(begin)
+        # With the context of the caller: what the model logs belongs to a request too.
+        return self._executor.submit(copy_context().run, begin)
 
 
 def _closed() -> ServiceUnavailableError:

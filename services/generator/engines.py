@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.chassis.health import Health
 from services.chassis.image_file import ImageLimits, read_image
+from services.chassis.telemetry import Telemetry
 from services.chassis.worker import ModelThread
 from services.generator.checkpoint import read_facts
 from services.generator.generate import TextModel
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     from services.generator.triton.model import TritonTextModel
 
 
-async def open_model(settings: GeneratorSettings, resources: AsyncExitStack, health: Health) -> TextModel:
+async def open_model(
+    settings: GeneratorSettings, resources: AsyncExitStack, health: Health, telemetry: Telemetry | None = None
+) -> TextModel:
     """Load the model that the settings name; leaving ``resources`` lets go of it.
 
     Args:
         settings: of the generator.
         resources: what the model holds.
         health: told whether an engine that runs elsewhere can be reached.
+        telemetry: told of calls of such an engine; None: nobody is.
 
     Raises:
         CheckpointError: when the checkpoint is missing, damaged or unknown.
@@ -40,11 +44,11 @@ async def open_model(settings: GeneratorSettings, resources: AsyncExitStack, hea
             thread = await resources.enter_async_context(ModelThread("generator-model"))
             return await thread.run(partial(_load_hf, settings, reader, thread))
         case "triton":
-            return await resources.enter_async_context(_triton_model(settings, reader, health))
+            return await resources.enter_async_context(_triton_model(settings, reader, health, telemetry))
 
 
 def _triton_model(
-    settings: GeneratorSettings, read_image: ImageReader, health: Health
+    settings: GeneratorSettings, read_image: ImageReader, health: Health, telemetry: Telemetry | None
 ) -> AbstractAsyncContextManager[TritonTextModel]:
     # Imported here: Triton's client is part of the extra `triton` only.
     from services.generator.triton.model import PEER, open_triton_model
@@ -56,6 +60,7 @@ def _triton_model(
         settings.triton_timeout_s,
         settings.triton_refresh_s,
         partial(health.report, PEER),
+        telemetry,
     )
 
 

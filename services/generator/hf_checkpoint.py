@@ -16,6 +16,7 @@ from services.generator.decoding.constraint import TokenVocabulary
 from services.generator.hf_weights import load_weights, one_line
 from services.generator.quantization import Quantization
 from text4seg.backbones import foreign_family
+from text4seg.backbones.tiles import keep_one_tile, processor_size, resampling
 from text4seg.dialogue import SEG_CLOSE, SEG_OPEN
 from text4seg.errors import CheckpointError
 
@@ -24,9 +25,6 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "text4seg_nano":
         raise
-
-_TILING_SWITCHES = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
-_PADDING_SWITCH = "do_pad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +88,8 @@ def load_checkpoint(
         raise CheckpointError(str(path), "its processor has no tokenizer")
     if facts.prompt is None and getattr(processor, "chat_template", None) is None:
         raise CheckpointError(str(path), 'has no chat template, and its entry text4seg names no "backbone"')
-    image_size = facts.image_size or _processor_size(image_processor)
-    # A square stays as it is when padded; DeepSeek-VL's processor for 7B (5.23) fails without the step.
-    square = image_size is not None and image_size[0] == image_size[1]
-    for switch in (*_TILING_SWITCHES, *([] if square else [_PADDING_SWITCH])):
-        if getattr(image_processor, switch, None):
-            setattr(image_processor, switch, False)
-    resample = getattr(image_processor, "resample", None)
+    image_size = facts.image_size or processor_size(image_processor)
+    keep_one_tile(image_processor, image_size)
     model = load_weights(facts.parts, device, dtype, quantization)
     return HfCheckpoint(
         facts=facts,
@@ -105,7 +98,7 @@ def load_checkpoint(
         vocabulary=_vocabulary(path, tokenizer, model),
         control_tokens=_control_tokens(processor, tokenizer),
         image_size=image_size,
-        resample=Resampling.BICUBIC if resample is None else Resampling(int(resample)),
+        resample=Resampling(resampling(image_processor)),
         context_tokens=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
     )
 
@@ -145,14 +138,3 @@ def _control_tokens(processor: Any, tokenizer: Any) -> tuple[str, ...]:
     image_token = getattr(processor, "image_token", None)
     tokens = {*tokenizer.all_special_tokens, *added, *([image_token] if isinstance(image_token, str) else [])}
     return tuple(sorted(tokens - {SEG_OPEN, SEG_CLOSE, ""}))
-
-
-def _processor_size(image_processor: Any) -> tuple[int, int] | None:
-    for name in ("crop_size", "size"):
-        size = getattr(image_processor, name, None)
-        sides = {} if size is None else dict(size)
-        if sides.get("height") and sides.get("width"):
-            return int(sides["height"]), int(sides["width"])
-        if sides.get("shortest_edge") and not sides.get("longest_edge"):
-            return int(sides["shortest_edge"]), int(sides["shortest_edge"])
-    return None

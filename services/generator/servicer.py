@@ -13,6 +13,7 @@ import grpc
 
 from services.chassis.deadline import Deadline
 from services.generator.generate import Generate
+from services.generator.observed import GeneratorMetrics
 from text4seg.errors import DeadlineExceededError
 from text4seg.segmentation import Limits
 from text4seg.v1 import generator_service_pb2 as pb
@@ -28,11 +29,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     Args:
         generate: the use case.
         limits: of requests.
+        metrics: told of every answer.
     """
 
-    def __init__(self, generate: Generate, limits: Limits) -> None:
+    def __init__(self, generate: Generate, limits: Limits, metrics: GeneratorMetrics) -> None:
         self._generate = generate
         self._limits = limits
+        self._metrics = metrics
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: _Context
@@ -51,6 +54,8 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
                     raise DeadlineExceededError("generate") from error
                 if chunk is None:
                     return
+                if chunk.finish is not None:
+                    self._metrics.answered(chunk.finish)
                 yield text_chunk_to_proto(chunk)
 
     async def GetGeneratorInfo(  # noqa: N802

@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from services.chassis.admission import Gate
 from services.chassis.byte_cache import ByteCache, MemoryCache, RedisCache
 from services.chassis.health import Health
 from services.chassis.image_file import ImageLimits
 from services.chassis.routing import Router
 from services.chassis.server import StartupError, run_service
+from services.chassis.telemetry import Telemetry
 from services.orchestrator.chat import Chatter
 from services.orchestrator.detect import Detector
 from services.orchestrator.grpc_peers import GrpcGenerator, GrpcRefiner, PeerOptions, open_channel
 from services.orchestrator.image_store import ImageStore, MemoryImages
 from services.orchestrator.model_info import Describer
+from services.orchestrator.observed import AnswerMetrics, ObservedCache
 from services.orchestrator.refinement import Refinement
 from services.orchestrator.result_cache import ResultCache
 from services.orchestrator.segment import Segmenter
@@ -28,7 +29,9 @@ from text4seg.v1.segmentation_service_pb2_grpc import add_SegmentationServiceSer
 
 
 @asynccontextmanager
-async def build(settings: OrchestratorSettings, router: Router, health: Health) -> AsyncIterator[None]:
+async def build(
+    settings: OrchestratorSettings, router: Router, health: Health, telemetry: Telemetry
+) -> AsyncIterator[None]:
     """Connect to the peers and route SegmentationService to the use cases.
 
     Health has the fact "generator": no answer is possible without it. Without a refiner, answers are coarse.
@@ -39,24 +42,29 @@ async def build(settings: OrchestratorSettings, router: Router, health: Health) 
     health.report("generator", False)
     options = _peer_options(settings)
     limits = _limits(settings)
-    answers, images = _stores(settings)
+    answers, images = _stores(settings, telemetry)
+    metrics = AnswerMetrics(telemetry)
     async with AsyncExitStack() as resources:
         for store in (answers, images):
             resources.push_async_callback(store.aclose)
         channel = await resources.enter_async_context(open_channel(settings.generator_address, options))
-        generator = GrpcGenerator(channel, options, partial(health.report, "generator"))
+        generator = GrpcGenerator(channel, options, partial(health.report, "generator"), telemetry)
         await resources.enter_async_context(generator.watch.running())
         refiner = None
         if settings.refiner_address:
             channel = await resources.enter_async_context(open_channel(settings.refiner_address, options))
-            refiner = GrpcRefiner(channel, options)
+            refiner = GrpcRefiner(channel, options, telemetry=telemetry)
             await resources.enter_async_context(refiner.watch.running())
         image_limits = ImageLimits(bytes=limits.image_bytes, pixels=limits.image_pixels)
         image_store = ImageStore(images, image_limits, settings.image_ttl_s, settings.upload_bytes)
         refinement = Refinement(refiner, settings.min_agreement)
         cache = ResultCache(answers if settings.cache_ttl_s > 0 else None, settings.cache_ttl_s)
         segmenter = Segmenter(
-            image_store, generator, refinement, cache, phrase_concurrency=settings.phrase_concurrency
+            image_store,
+            generator,
+            refinement,
+            ObservedCache(cache, metrics),
+            phrase_concurrency=settings.phrase_concurrency,
         )
         use_cases = UseCases(
             segmenter=segmenter,
@@ -65,18 +73,19 @@ async def build(settings: OrchestratorSettings, router: Router, health: Health) 
             images=image_store,
             describer=Describer(generator, refiner, limits),
         )
-        gate = Gate(settings.concurrency, settings.queue)
-        router.add(add_SegmentationServiceServicer_to_server, SegmentationServicer(use_cases, gate, limits))
+        gate = telemetry.gate(settings.concurrency, settings.queue)
+        servicer = SegmentationServicer(use_cases, gate, limits, metrics)
+        router.add(add_SegmentationServiceServicer_to_server, servicer)
         yield
 
 
-def _stores(settings: OrchestratorSettings) -> tuple[ByteCache, ByteCache]:
+def _stores(settings: OrchestratorSettings, telemetry: Telemetry) -> tuple[ByteCache, ByteCache]:
     """Return where answers and where images are kept."""
     if settings.redis_url:
         try:
             return (
-                RedisCache(settings.redis_url, settings.redis_budget_s),
-                RedisCache(settings.redis_url, settings.redis_image_budget_s),
+                RedisCache(settings.redis_url, settings.redis_budget_s, telemetry=telemetry),
+                RedisCache(settings.redis_url, settings.redis_image_budget_s, telemetry=telemetry),
             )
         except ValueError as error:
             raise StartupError(f"redis_url: {error}") from error

@@ -13,9 +13,10 @@ from typing import Any
 import grpc
 
 from services.chassis.logs import REQUEST_ID_HEADER, current_request_id
-from services.chassis.peer_call import calling, channel_options
+from services.chassis.peer_call import Outgoing, Peer, channel_options
 from services.chassis.peer_watch import PeerWatch
 from services.chassis.server import StartupError
+from services.chassis.telemetry import Telemetry
 from services.orchestrator.ports import Budget
 from text4seg import wire
 from text4seg.dialogue import TEMPLATE_VERSION
@@ -92,13 +93,14 @@ async def open_channel(address: str, options: PeerOptions) -> AsyncIterator[grpc
 class _Caller:
     """Makes calls to one peer, and translates what goes wrong."""
 
-    def __init__(self, peer: str, options: PeerOptions) -> None:
-        self.peer = peer
+    def __init__(self, peer: str, options: PeerOptions, telemetry: Telemetry | None) -> None:
+        self._peer = Peer(peer, telemetry or Telemetry("peers"))
         self._options = options
         self._slots = asyncio.Semaphore(options.concurrency)
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        pairs = [(REQUEST_ID_HEADER, current_request_id())] if current_request_id() else []
+    def metadata(self, call: Outgoing) -> tuple[tuple[str, str], ...]:
+        pairs = [*call.headers]
+        pairs += [(REQUEST_ID_HEADER, current_request_id())] if current_request_id() else []
         if self._options.api_key:
             pairs.append(("authorization", f"Bearer {self._options.api_key}"))
         return tuple(pairs)
@@ -117,12 +119,14 @@ class _Caller:
             self._slots.release()
 
     @contextmanager
-    def call(self, stage: str, budget: Budget | None, on_unavailable: Callable[[], None]) -> Iterator[float]:
-        """Yield the timeout of a call and turn its failure into a domain error."""
+    def call(
+        self, method: str, stage: str, budget: Budget | None, on_unavailable: Callable[[], None]
+    ) -> Iterator[Outgoing]:
+        """Yield what goes along with a call and turn its failure into a domain error."""
         left = None if budget is None else budget.timeout_for_peer(stage)
         most = _INFO_TIMEOUT_S if budget is None else self._options.timeout_s
-        with calling(self.peer, stage, left, most, on_unavailable) as timeout:
-            yield timeout
+        with self._peer.calling(method, stage, left, most, on_unavailable) as call:
+            yield call
 
 
 class GrpcGenerator:
@@ -133,6 +137,7 @@ class GrpcGenerator:
         channel: grpc.aio.Channel,
         options: PeerOptions,
         report: Callable[[bool], None] = lambda reachable: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Wrap a channel.
 
@@ -140,9 +145,10 @@ class GrpcGenerator:
             channel: to the generator.
             options: how to call it.
             report: told whether it can be reached.
+            telemetry: told of every call; None: nobody is.
         """
         self._stub: Any = GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
-        self._caller = _Caller("generator", options)
+        self._caller = _Caller("generator", options, telemetry)
         self.watch = PeerWatch("generator", channel, self._ask, options.refresh_s, report, _greet_generator)
 
     async def info(self) -> GeneratorInfo:
@@ -156,9 +162,11 @@ class GrpcGenerator:
             Text4SegError: the generator's own error, or why it could not be reached.
         """
         async with self._caller.slot("generate", budget):
-            with self._caller.call("generate", budget, self.watch.doubt) as timeout:
+            with self._caller.call("Generate", "generate", budget, self.watch.doubt) as outgoing:
                 call = self._stub.Generate(
-                    wire.generate_request_to_proto(request), timeout=timeout, metadata=self._caller.metadata()
+                    wire.generate_request_to_proto(request),
+                    timeout=outgoing.timeout_s,
+                    metadata=self._caller.metadata(outgoing),
                 )
                 try:
                     async for response in call:
@@ -167,9 +175,11 @@ class GrpcGenerator:
                     call.cancel()
 
     async def _ask(self) -> GeneratorInfo:
-        with self._caller.call("generate", None, lambda: None) as timeout:
+        with self._caller.call("GetGeneratorInfo", "generate", None, lambda: None) as outgoing:
             response = await self._stub.GetGeneratorInfo(
-                generator_pb2.GetGeneratorInfoRequest(), timeout=timeout, metadata=self._caller.metadata()
+                generator_pb2.GetGeneratorInfoRequest(),
+                timeout=outgoing.timeout_s,
+                metadata=self._caller.metadata(outgoing),
             )
             return wire.generator_info_from_proto(response)
 
@@ -182,10 +192,11 @@ class GrpcRefiner:
         channel: grpc.aio.Channel,
         options: PeerOptions,
         report: Callable[[bool], None] = lambda reachable: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Wrap a channel; arguments as for :class:`GrpcGenerator`."""
         self._stub: Any = RefinerServiceStub(channel)  # type: ignore[no-untyped-call]
-        self._caller = _Caller("refiner", options)
+        self._caller = _Caller("refiner", options, telemetry)
         self.watch = PeerWatch("refiner", channel, self._ask, options.refresh_s, report, _greet_refiner)
 
     async def info(self) -> RefinerInfo:
@@ -199,16 +210,20 @@ class GrpcRefiner:
             Text4SegError: the refiner's own error, or why it could not be reached.
         """
         async with self._caller.slot("refine", budget):
-            with self._caller.call("refine", budget, self.watch.doubt) as timeout:
+            with self._caller.call("Refine", "refine", budget, self.watch.doubt) as outgoing:
                 response = await self._stub.Refine(
-                    wire.refine_request_to_proto(request), timeout=timeout, metadata=self._caller.metadata()
+                    wire.refine_request_to_proto(request),
+                    timeout=outgoing.timeout_s,
+                    metadata=self._caller.metadata(outgoing),
                 )
         return await asyncio.to_thread(wire.refine_answer_from_proto, response)
 
     async def _ask(self) -> RefinerInfo:
-        with self._caller.call("refine", None, lambda: None) as timeout:
+        with self._caller.call("GetRefinerInfo", "refine", None, lambda: None) as outgoing:
             response: refiner_pb2.GetRefinerInfoResponse = await self._stub.GetRefinerInfo(
-                refiner_pb2.GetRefinerInfoRequest(), timeout=timeout, metadata=self._caller.metadata()
+                refiner_pb2.GetRefinerInfoRequest(),
+                timeout=outgoing.timeout_s,
+                metadata=self._caller.metadata(outgoing),
             )
             return wire.refiner_info_from_proto(response)
 

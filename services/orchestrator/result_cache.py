@@ -80,8 +80,9 @@ def unpack_answer(key: str, envelope: bytes) -> SegmentAnswer:
         cells = [
             wire.region_from_proto(region) for region in segmentation_pb2.Regions.FromString(coarse).regions
         ]
+        # Full-size masks stay run lengths: that is what most callers take them as.
         regions = tuple(
-            replace(region, grid_mask=cell.grid_mask)
+            cell if (rle := region.rle) is None else cell.with_rle(rle)
             for region, cell in zip(answer.regions, cells, strict=True)
         )
     except (DecodeError, Text4SegError, ValueError) as error:

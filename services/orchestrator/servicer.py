@@ -15,11 +15,12 @@ from services.orchestrator.chat import Chatter
 from services.orchestrator.detect import Detector
 from services.orchestrator.image_store import ImageStore
 from services.orchestrator.model_info import Describer
+from services.orchestrator.observed import AnswerMetrics
 from services.orchestrator.png import encode_png
 from services.orchestrator.segment import Segmenter
 from text4seg import wire
 from text4seg.errors import FeatureUnimplementedError
-from text4seg.segmentation import Limits
+from text4seg.segmentation import ChatFinish, ChatRegions, Limits, SegmentAnswer
 from text4seg.v1 import segmentation_service_pb2 as pb
 from text4seg.v1 import segmentation_service_pb2_grpc as pb_grpc
 
@@ -47,23 +48,28 @@ class UseCases:
 class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
     """Answers the RPCs of SegmentationService."""
 
-    def __init__(self, use_cases: UseCases, admission: Admission, limits: Limits) -> None:
+    def __init__(
+        self, use_cases: UseCases, admission: Admission, limits: Limits, metrics: AnswerMetrics
+    ) -> None:
         """Wire the servicer.
 
         Args:
             use_cases: what to call.
             admission: the queue in front of the calls that need the models.
             limits: of requests.
+            metrics: told of every answer.
         """
         self._do = use_cases
         self._admission = admission
         self._limits = limits
+        self._metrics = metrics
 
     async def Segment(self, request: pb.SegmentRequest, context: _Context) -> pb.SegmentResponse:  # noqa: N802
         """Find the regions that a query names."""
         asked = wire.segment_request_from_proto(request, self._limits)
         async with self._admission.slot():
             answer = await self._do.segmenter.answer(asked, Deadline.from_context(context))
+            self._metrics.answered(answer.timing, answer.warnings)
             mask_format = asked.options.mask_format
             return await asyncio.to_thread(wire.segment_answer_to_proto, answer, mask_format, encode_png)
 
@@ -76,6 +82,8 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         events = self._do.segmenter.stream(asked, Deadline.from_context(context))
         async with self._admission.slot(), aclosing(events):
             async for event in events:
+                if isinstance(event, SegmentAnswer):
+                    self._metrics.answered(event.timing, event.warnings)
                 yield await asyncio.to_thread(wire.segment_event_to_proto, event, mask_format, encode_png)
 
     async def SegmentFrames(  # noqa: N802
@@ -90,6 +98,7 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         asked = wire.detect_request_from_proto(request, self._limits)
         async with self._admission.slot():
             answer = await self._do.detector.answer(asked, Deadline.from_context(context))
+            self._metrics.answered(answer.timing, answer.warnings)
         return wire.detect_answer_to_proto(answer)
 
     async def Chat(self, request: pb.ChatRequest, context: _Context) -> AsyncIterator[pb.ChatResponse]:  # noqa: N802
@@ -99,6 +108,10 @@ class SegmentationServicer(pb_grpc.SegmentationServiceServicer):
         events = self._do.chatter.stream(asked, Deadline.from_context(context))
         async with self._admission.slot(), aclosing(events):
             async for event in events:
+                if isinstance(event, ChatRegions):
+                    self._metrics.read([event.descriptor])
+                elif isinstance(event, ChatFinish):
+                    self._metrics.answered(event.timing, event.warnings)
                 yield await asyncio.to_thread(wire.chat_event_to_proto, event, mask_format, encode_png)
 
     async def PutImage(  # noqa: N802

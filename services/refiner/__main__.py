@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from services.chassis.admission import Gate
 from services.chassis.health import Health
 from services.chassis.image_file import ImageLimits, read_image
 from services.chassis.routing import Router
 from services.chassis.server import run_service
+from services.chassis.telemetry import Telemetry
 from services.chassis.worker import ModelThread
 from services.refiner.models import load_models
 from services.refiner.refine import EmbeddingMemory, MaskModel, Refine
@@ -23,7 +23,9 @@ from text4seg.v1.refiner_service_pb2_grpc import add_RefinerServiceServicer_to_s
 
 
 @asynccontextmanager
-async def build(settings: RefinerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+async def build(
+    settings: RefinerSettings, router: Router, health: Health, telemetry: Telemetry
+) -> AsyncIterator[None]:
     """Load the models and route RefinerService to them.
 
     Raises:
@@ -31,24 +33,26 @@ async def build(settings: RefinerSettings, router: Router, health: Health) -> As
     """
     limits = ImageLimits(bytes=settings.max_image_bytes, pixels=settings.max_image_pixels)
     async with AsyncExitStack() as resources:
-        remote = await _open_remote(settings, resources, health)
+        remote = await _open_remote(settings, resources, health, telemetry)
         thread = await resources.enter_async_context(ModelThread("refiner-model"))
         refine = Refine(
             _in_order(settings, remote, await thread.run(partial(load_models, settings))),
             partial(read_image, limits=limits, field="image"),
             thread,
-            Gate(settings.concurrency, settings.queue),
+            telemetry.gate(settings.concurrency, settings.queue),
             EmbeddingMemory(settings.embedding_cache_bytes),
         )
         router.add(
             add_RefinerServiceServicer_to_server,
-            RefinerServicer(refine, Limits(image_bytes=limits.bytes, image_pixels=limits.pixels)),
+            RefinerServicer(
+                refine, Limits(image_bytes=limits.bytes, image_pixels=limits.pixels), telemetry.stages
+            ),
         )
         yield
 
 
 async def _open_remote(
-    settings: RefinerSettings, resources: AsyncExitStack, health: Health
+    settings: RefinerSettings, resources: AsyncExitStack, health: Health, telemetry: Telemetry
 ) -> dict[str, MaskModel]:
     """Wait for Triton where a model runs there; the service is not serving meanwhile."""
     if "triton" not in settings.kinds:
@@ -64,6 +68,7 @@ async def _open_remote(
             settings.triton_timeout_s,
             settings.triton_refresh_s,
             partial(health.report, PEER) if default else lambda reachable: None,
+            telemetry,
         )
     )
     return {model.name: model for model in models}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -25,11 +26,13 @@ class RefinerServicer(pb_grpc.RefinerServiceServicer):
     Args:
         refine: the use case.
         limits: of requests.
+        spent: told the seconds that an answered call spent in each stage.
     """
 
-    def __init__(self, refine: Refine, limits: Limits) -> None:
+    def __init__(self, refine: Refine, limits: Limits, spent: Callable[..., None]) -> None:
         self._refine = refine
         self._limits = limits
+        self._spent = spent
 
     async def Refine(self, request: pb.RefineRequest, context: _Context) -> pb.RefineResponse:  # noqa: N802
         """Sharpen coarse masks."""
@@ -40,6 +43,7 @@ class RefinerServicer(pb_grpc.RefinerServiceServicer):
                 answer = await self._refine(asked)
         except TimeoutError as error:
             raise DeadlineExceededError("refine") from error
+        self._spent(queue=answer.queue_s, embed=answer.embed_s, decode=answer.decode_s)
         return await asyncio.to_thread(refine_answer_to_proto, answer)
 
     async def GetRefinerInfo(  # noqa: N802

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from services.chassis.peer_call import calling, channel_options
+from services.chassis.peer_call import Peer, channel_options
 from services.chassis.peer_watch import PeerWatch
+from services.chassis.telemetry import Telemetry
 from services.refiner.refine import Embedding, SharpMask
 from text4seg import wire
 from text4seg.errors import InternalError, OverloadedError, PeerUnavailableError, Text4SegError
@@ -50,7 +51,12 @@ class TritonMaskModel:
     """
 
     def __init__(
-        self, stub: Any, repository_name: str, hosted: Callable[[], HostedModel], timeout_s: float
+        self,
+        stub: Any,
+        repository_name: str,
+        hosted: Callable[[], HostedModel],
+        timeout_s: float,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Wrap a blocking stub.
 
@@ -59,7 +65,9 @@ class TritonMaskModel:
             repository_name: of the model that hosts it.
             hosted: what Triton last said of it.
             timeout_s: seconds that one call may take.
+            telemetry: told of every call; None: nobody is.
         """
+        self._peer = Peer(PEER, telemetry or Telemetry("triton"), _error)
         self._stub = stub
         self._repository_name = repository_name
         self._hosted = hosted
@@ -109,8 +117,8 @@ class TritonMaskModel:
         seeds = np.array([seed], dtype=np.int64)
         inputs = {"image": embedding.content, "coarse": coarse, "seed": seeds}
         message = _request(self._repository_name, inputs, self.name)
-        with calling(PEER, "refine", None, self._timeout_s, translate=_error) as timeout:
-            response = self._stub.ModelInfer(message, timeout=timeout)
+        with self._peer.calling("ModelInfer", "refine", None, self._timeout_s) as call:
+            response = self._stub.ModelInfer(message, timeout=call.timeout_s, metadata=call.headers)
         height, width = embedding.image_size
         try:
             names = [each.name for each in response.outputs]
@@ -128,7 +136,12 @@ class TritonMaskModel:
 
 @asynccontextmanager
 async def open_triton_models(
-    url: str, repository_name: str, timeout_s: float, refresh_s: float, report: Callable[[bool], None]
+    url: str,
+    repository_name: str,
+    timeout_s: float,
+    refresh_s: float,
+    report: Callable[[bool], None],
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[tuple[TritonMaskModel, ...]]:
     """Connect to Triton, wait until it says which models it has, and keep looking whether it is there.
 
@@ -138,14 +151,17 @@ async def open_triton_models(
         timeout_s: seconds that one call may take.
         refresh_s: seconds after which it is asked anew.
         report: told whether it can be reached.
+        telemetry: told of every call; None: nobody is.
     """
     report(False)
+    peer = Peer(PEER, telemetry or Telemetry("triton"), _error)
     channel = grpc.aio.insecure_channel(url, channel_options())
     asking: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     known: dict[str, HostedModel] = {}
 
     async def ask() -> tuple[HostedModel, ...]:
-        with calling(PEER, "refine", None, _INFO_TIMEOUT_S, translate=_error) as timeout:
+        with peer.calling("ModelReady", "refine", None, _INFO_TIMEOUT_S) as call:
+            timeout = call.timeout_s
             ready = await asking.ModelReady(
                 service_pb2.ModelReadyRequest(name=repository_name), timeout=timeout
             )
@@ -172,7 +188,9 @@ async def open_triton_models(
             with grpc.insecure_channel(url, channel_options()) as blocking:
                 stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(blocking)
                 yield tuple(
-                    TritonMaskModel(stub, repository_name, partial(known.__getitem__, name), timeout_s)
+                    TritonMaskModel(
+                        stub, repository_name, partial(known.__getitem__, name), timeout_s, telemetry
+                    )
                     for name in tuple(known)
                 )
     finally:

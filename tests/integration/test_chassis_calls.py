@@ -16,6 +16,7 @@ from services.chassis.logs import JsonFormatter, current_request_id
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 from text4seg.errors import (
     CheckpointError,
     ImageInvalidError,
@@ -82,7 +83,9 @@ def add_echo(servicer: Echo, server: object) -> None:
 
 
 @asynccontextmanager
-async def echo(settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+async def echo(
+    settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+) -> AsyncIterator[None]:
     router.add(add_echo, Echo())
     yield
 
@@ -184,6 +187,7 @@ async def test_a_domain_error_becomes_its_status_with_details(channel: grpc.aio.
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert details(error, error_details_pb2.ErrorInfo).reason == "IMAGE_INVALID"
     assert details(error, error_details_pb2.BadRequest).field_violations[0].field == "image.content"
+    assert details(error, error_details_pb2.RequestInfo).request_id == "abc-3"
     assert dict(error.trailing_metadata())["x-request-id"] == "abc-3"
 
 

@@ -16,6 +16,7 @@ from services.chassis.health import Health
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 from services.chassis.worker import Cancelled, ModelThread
 
 PATIENT_S = 60.0
@@ -43,7 +44,9 @@ class Counter:
         return await asyncio.to_thread(self.stopped.acquire, timeout=PATIENT_S)
 
     @asynccontextmanager
-    async def build(self, settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+    async def build(
+        self, settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+    ) -> AsyncIterator[None]:
         gate = self.gate = Gate(settings.concurrency, settings.queue)
         async with ModelThread() as thread:
 

@@ -20,6 +20,7 @@ from services.chassis.health import Health
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, StartupError, run_service, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 from text4seg.errors import CheckpointError, ServiceUnavailableError
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def add(servicer, server):
 
 
 @asynccontextmanager
-async def build(settings, router, health):
+async def build(settings, router, health, telemetry):
     if settings.fail == "checkpoint":
         raise CheckpointError("models/none", "there is no config.json")
     if settings.fail == "hang":
@@ -88,7 +89,9 @@ class SlowLoad:
         self.health: Health | None = None
 
     @asynccontextmanager
-    async def __call__(self, settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+    async def __call__(
+        self, settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+    ) -> AsyncIterator[None]:
         self.health = health
         await self.model_is_there.wait()
         router.add(add_echo, None)
@@ -183,7 +186,9 @@ async def test_a_service_can_be_stopped_while_it_loads() -> None:
 
 async def test_a_build_that_fails_tells_whoever_waits() -> None:
     @asynccontextmanager
-    async def build(settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+    async def build(
+        settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+    ) -> AsyncIterator[None]:
         raise CheckpointError("models/none", "there is no config.json")
         yield
 

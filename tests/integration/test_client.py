@@ -208,11 +208,12 @@ async def test_an_image_over_the_limit_of_a_message_is_uploaded_in_pieces(
 ) -> None:
     noise = np.random.default_rng(0).integers(60, 100, (1500, 1500, 3), np.uint8)
     noise[10:90, 20:60] = (220, 30, 40)
-    assert len(png(noise)) > 4 << 20  # the limit of the server
-    answer = await caller.call(address, "segment", png(noise), "red")
+    data = png(noise)
+    assert len(data) > 4 << 20  # the limit of the server
+    answer = await caller.call(address, "segment", data, "red")
     assert answer.regions[0].box == (20, 10, 60, 90)
     assert [seen.method for seen in servicer.seen] == ["PutImage", "Segment"]
-    assert sum(servicer.seen[0].chunks) == len(png(noise))
+    assert sum(servicer.seen[0].chunks) == len(data)
     assert max(servicer.seen[0].chunks) == 256 << 10
 
 

@@ -178,6 +178,8 @@ def test_one_image_into_a_folder(address: str, image: Path, tmp_path: Path) -> N
         (["red", "--seed", "-1"], "from 0"),
         (["red", "-o", "overlay"], "suffix"),
         (["red", "--tls-cert", "a.pem"], "belong together"),
+        (["red", "--address", "http://127.0.0.1:50051"], "is a URL"),
+        (["red", "--address", "localhost"], "has no port"),
         (["red", "--nonsense"], "unrecognized"),
     ],
 )

@@ -37,25 +37,14 @@ from text4seg_client import (
     SegmentOptions,
     Turn,
 )
-from text4seg_client.local_server import free_address, local_server
 
 COARSE = SegmentOptions(refine=RefineMode.NONE)
 PIXELS = np.random.default_rng(1).integers(0, 256, (120, 200, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("T4S_GENERATOR_ENGINE", "scripted")
-        environment.setenv("OMP_NUM_THREADS", "1")
-        where = free_address()
-        with local_server(where, 120.0, "--log-level=WARNING"):
-            yield where
-
-
 @pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as client:
+def client(services_address: str) -> Iterator[Client]:
+    with Client(services_address) as client:
         yield client
 
 
@@ -181,8 +170,8 @@ def test_an_unknown_id_is_not_found(client: Client) -> None:
         client.segment(ImageId("sha256-" + "0" * 64), "cat")
 
 
-async def test_the_async_client_gets_the_same_answers(address: str, client: Client) -> None:
-    async with AsyncClient(address) as concurrent:
+async def test_the_async_client_gets_the_same_answers(services_address: str, client: Client) -> None:
+    async with AsyncClient(services_address) as concurrent:
         answer = await concurrent.segment(PIXELS, "cat", COARSE)
         events = [event async for event in concurrent.stream_segment(PIXELS, "cat", COARSE)]
         found = await concurrent.detect(PIXELS, "cat")

@@ -15,10 +15,11 @@ import text4seg_nano  # noqa: F401 - registers the model's classes
 from tests.nano_data import write_photos, write_sprites
 from tests.tiny_nano import SIZES, TOWER, tiny_tokenizer
 from text4seg.scores import Calibration
+from training.judging.calibration import calibration_error, centres
 from training.nano.__main__ import main
 from training.nano.batch import Collator, padded
-from training.nano.calibration import calibration_error, fit_calibration
-from training.nano.evaluate import centres, photo_items, scene_items, well_formed, write_calibration
+from training.nano.calibration import fit_calibration
+from training.nano.evaluate import photo_items, scene_items, well_formed, write_calibration
 from training.nano.losses import LOSS_WEIGHTS, losses, mean_embedding
 from training.nano.naming import teach_names, weights_of
 from training.nano.photos import load_photos

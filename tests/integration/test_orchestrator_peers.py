@@ -16,11 +16,13 @@ from services.chassis.logs import current_request_id
 from services.chassis.routing import Router
 from services.chassis.server import RunningService, start_server
 from services.chassis.settings import ServerSettings
+from services.chassis.telemetry import Telemetry
 from services.generator.__main__ import build as build_generator
 from services.generator.settings import GeneratorSettings
 from services.orchestrator.__main__ import build as build_orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from tests.serving import NOWHERE, SETTINGS, request
+from tests.telemetry import scrape, value
 from text4seg import wire
 from text4seg.errors import (
     DeadlineExceededError,
@@ -30,7 +32,7 @@ from text4seg.errors import (
     ServiceUnavailableError,
     Text4SegError,
 )
-from text4seg.segmentation import RefineMode, SegmentAnswer, SegmentRequest
+from text4seg.segmentation import CacheMode, RefineMode, SegmentAnswer, SegmentRequest
 from text4seg.v1 import refiner_service_pb2 as refiner_pb2
 from text4seg.v1 import segmentation_service_pb2 as pb
 from text4seg.v1.refiner_service_pb2_grpc import (
@@ -126,7 +128,9 @@ async def refiner(behave: Callable[[], Any]) -> AsyncIterator[tuple[FakeRefiner,
     servicer = FakeRefiner(behave)
 
     @asynccontextmanager
-    async def build(settings: ServerSettings, router: Router, health: Health) -> AsyncIterator[None]:
+    async def build(
+        settings: ServerSettings, router: Router, health: Health, telemetry: Telemetry
+    ) -> AsyncIterator[None]:
         router.add(add_RefinerServiceServicer_to_server, servicer)
         yield
 
@@ -369,3 +373,25 @@ async def test_a_generator_that_demands_a_key_gets_it() -> None:
         async with orchestrator(service.address, peer_api_key="wrong") as stub:
             error = await failure_of(stub, coarse())
             assert error.reason == "INTERNAL"  # not the caller's credentials: nothing that the caller can do
+
+
+async def test_calls_are_spread_over_the_addresses_of_a_peer() -> None:
+    metered = {"metrics_address": "127.0.0.1:0"}
+    async with generator(**metered) as one, generator(**metered) as other:
+        async with orchestrator(f"ipv4:{one.address},{other.address}") as stub:
+            for _ in range(20):
+                await answer_of(
+                    stub, request("cat", cache=CacheMode.BYPASS, refine=RefineMode.NONE), timeout=60
+                )
+        for service in (one, other):
+            seen = await scrape(service.metrics_address)
+            assert value(seen, "text4seg_answers_total", reason="stop") > 0
+
+
+async def test_a_connection_that_ends_for_its_age_disturbs_no_call() -> None:
+    async with (
+        generator(connection_age_s=0.05, script_delay_s=0.01) as one,
+        orchestrator(one.address) as stub,
+    ):
+        for _ in range(10):
+            await answer_of(stub, request("cat", cache=CacheMode.BYPASS, refine=RefineMode.NONE), timeout=60)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from services.chassis.logs import begin_request, current_request_id
 from services.chassis.worker import Cancelled, ModelThread
 from text4seg.errors import ServiceUnavailableError
 
@@ -231,3 +232,11 @@ async def test_closing_the_thread_ends_its_streams_and_refuses_more() -> None:
         await thread.run(lambda: None)
     with pytest.raises(ServiceUnavailableError):
         await anext(thread.stream(count))
+
+
+async def test_what_runs_in_the_thread_knows_whose_request_it_is(thread: ModelThread) -> None:
+    begin_request("abc-1")
+    assert await thread.run(current_request_id) == "abc-1"
+
+    begin_request("abc-2")
+    assert [each async for each in thread.stream(lambda cancelled: iter([current_request_id()]))] == ["abc-2"]

@@ -63,11 +63,3 @@ def test_a_region_without_a_mask_is_written_as_such() -> None:
         "refined": False,
         "mask": None,
     }
-
-
-def test_a_region_is_printed_without_its_pixels() -> None:
-    region = Region("cat", np.ones((300, 451), np.bool_), None, Box(0, 1, 2, 3), 0.5, 4)
-    assert repr(region) == (
-        "Region(label='cat', mask=bool[300, 451], grid_mask=None, box=Box(x0=0, y0=1, x1=2, y1=3), "
-        "score=0.5, area=4, refined=False, split=False, confidence=None, refine_score=None)"
-    )

@@ -22,7 +22,6 @@ from text4seg.segmentation.answers import (
     GeneratorSummary,
     GridRow,
     ModelInfo,
-    Region,
     SegmentAnswer,
     SegmentEvent,
     StoredImage,
@@ -42,6 +41,7 @@ from text4seg.segmentation.peers import (
     RefinerInfo,
     TextChunk,
 )
+from text4seg.segmentation.region import Region
 from text4seg.segmentation.requests import (
     CacheMode,
     ChatRequest,

@@ -1,15 +1,13 @@
 """What comes back from the public API."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from text4seg.descriptors import Codec, DecodeReport, LabelGrid
 from text4seg.masks import Box
-from text4seg.segmentation.equality import equal_fields, repr_fields
+from text4seg.segmentation.region import Region
 from text4seg.segmentation.requests import Limits, Turn
 
 
@@ -39,45 +37,6 @@ class WarningKind(StrEnum):
     DESCRIPTOR_REPAIRED = "descriptor_repaired"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Region:
-    """One named part of the image.
-
-    Attributes:
-        label: the phrase or label of the query, or what the model called it.
-        mask: bool [height, width] of the upright original image. None on the client's side when the answer
-            was asked for without full-size masks (formats NONE and GRID).
-        grid_mask: bool [rows, columns], the coarse mask on the descriptor grid. None on the client's side
-            for every format but GRID.
-        box: the tight box around the mask.
-        score: mean probability of the region's cells.
-        area: pixels of the full-size mask.
-        refined: whether the refiner made the mask; otherwise it is the upsampled coarse mask.
-        split: whether the region is one connected component of what the model marked.
-        confidence: float32 [rows, columns], probability of the label per cell, when asked for.
-        refine_score: the refiner's own estimate of the mask's quality; None for coarse masks.
-    """
-
-    label: str
-    mask: NDArray[np.bool_] | None
-    grid_mask: NDArray[np.bool_] | None
-    box: Box
-    score: float
-    area: int
-    refined: bool = False
-    split: bool = False
-    confidence: NDArray[np.float32] | None = None
-    refine_score: float | None = None
-
-    def __eq__(self, other: object) -> bool:
-        return equal_fields(self, other)
-
-    def __repr__(self) -> str:
-        return repr_fields(self)
-
-    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
-
-
 @dataclass(frozen=True, slots=True)
 class DescriptorResult:
     """What the model wrote for one part of the query, and what became of it."""
@@ -91,6 +50,14 @@ class DescriptorResult:
     finish_reason: FinishReason
     no_target_score: float
     """Probability that nothing in the image matches the phrase, or any label."""
+
+    def __repr__(self) -> str:
+        rows, columns = self.grid.shape
+        return (
+            f"DescriptorResult(phrase={self.phrase!r}, grid={rows}x{columns}, "
+            f"labels={self.grid.labels[1:]!r}, repairs={len(self.report.repairs)}, "
+            f"finish_reason={self.finish_reason}, no_target_score={self.no_target_score:.3g})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +116,9 @@ class SegmentAnswer:
     versions: Versions
     warnings: tuple[Warning_, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"SegmentAnswer(regions={_found(self.regions)}, {_rest(self)})"
+
 
 @dataclass(frozen=True, slots=True)
 class GridRow:
@@ -200,6 +170,9 @@ class DetectAnswer:
     cache: CacheOutcome
     versions: Versions
     warnings: tuple[Warning_, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"DetectAnswer(detections={_found(self.detections)}, {_rest(self)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,3 +236,21 @@ class ModelInfo:
     """The default first; empty when there is no refiner."""
     versions: Versions
     limits: Limits
+
+
+_MOST = 5
+
+
+def _found(found: Sequence[Region | Detection]) -> str:
+    """What was found, for a repr: ``['cat' 0.93, 'dog' 0.41]``."""
+    texts = [f"{one.label!r} {one.score:.3g}" for one in found[:_MOST]]
+    more = [f"... {len(found) - _MOST} more"] if len(found) > _MOST else []
+    return f"[{', '.join(texts + more)}]"
+
+
+def _rest(answer: SegmentAnswer | DetectAnswer) -> str:
+    warnings = f", warnings={[warning.kind.value for warning in answer.warnings]}" if answer.warnings else ""
+    return (
+        f"image_size={answer.image_size}, no_target_score={answer.no_target_score:.3g}, "
+        f"total_s={answer.timing.total_s:.3g}, cache={answer.cache}{warnings}"
+    )

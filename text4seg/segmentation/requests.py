@@ -59,6 +59,9 @@ class ImageContent:
 
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"ImageContent({len(self.data)} bytes)"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageId:

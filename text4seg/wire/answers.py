@@ -23,8 +23,8 @@ from text4seg.wire.masks import (
     grid_to_proto,
     label_grid_from_proto,
     label_grid_to_proto,
-    mask_from_proto,
     mask_to_proto,
+    region_with_mask,
 )
 from text4seg.wire.values import (
     CACHE_OUTCOMES,
@@ -148,7 +148,7 @@ def region_to_proto(
     """Write a region; arguments as for :func:`segment_answer_to_proto`."""
     return pb.Region(
         label=region.label,
-        mask=mask_to_proto(region.mask, region.grid_mask, mask_format, encode_png),
+        mask=mask_to_proto(region, mask_format, encode_png),
         box=box_to_proto(region.box),
         score=region.score,
         area=region.area,
@@ -174,11 +174,10 @@ def region_from_proto(
         InvalidInputError: the mask cannot be read.
         TypeError: the mask is a PNG and decode_png was not passed.
     """
-    mask, grid_mask = mask_from_proto(message.mask, size, decode_png)
-    return Region(
+    region = Region(
         label=message.label,
-        mask=mask,
-        grid_mask=grid_mask,
+        mask=None,
+        grid_mask=None,
         box=box_from_proto(message.box),
         score=message.score,
         area=message.area,
@@ -187,6 +186,7 @@ def region_from_proto(
         confidence=grid_from_proto(message.confidence) if message.HasField("confidence") else None,
         refine_score=message.refine_score if message.HasField("refine_score") else None,
     )
+    return region_with_mask(region, message.mask, size, decode_png)
 
 
 def timing_to_proto(timing: Timing) -> pb.Timing:

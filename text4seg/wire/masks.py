@@ -1,14 +1,15 @@
 """Masks, grids and label grids."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from text4seg.labels import LabelGrid, check_shape
-from text4seg.masks import Rle, decode_rle, encode_rle, mask_of_polygons, polygons_of
-from text4seg.segmentation import MaskFormat
+from text4seg.masks import Rle, check_rle, decode_rle, encode_rle, mask_of_polygons, polygons_of
+from text4seg.segmentation import MaskFormat, Region
 from text4seg.v1 import mask_pb2
 from text4seg.wire.values import size_from_proto, size_to_proto
 
@@ -20,16 +21,12 @@ DecodePng: TypeAlias = Callable[[bytes], NDArray[np.bool_]]
 
 
 def mask_to_proto(
-    mask: NDArray[np.bool_] | None,
-    grid_mask: NDArray[np.bool_] | None,
-    mask_format: MaskFormat,
-    encode_png: EncodePng | None = None,
+    region: Region, mask_format: MaskFormat, encode_png: EncodePng | None = None
 ) -> mask_pb2.Mask | None:
-    """Write a mask in one of the public formats.
+    """Write a region's mask in one of the public formats.
 
     Args:
-        mask: bool [height, width]; not needed for NONE and GRID.
-        grid_mask: bool [rows, columns]; needed for GRID only.
+        region: with a grid_mask for GRID, with a mask for the others but NONE.
         mask_format: NONE gives None.
         encode_png: needed for PNG only.
 
@@ -39,27 +36,34 @@ def mask_to_proto(
     if mask_format is MaskFormat.NONE:
         return None
     if mask_format is MaskFormat.GRID:
-        if grid_mask is None:
+        if region.grid_mask is None:
             raise TypeError("format GRID needs grid_mask")
-        return mask_pb2.Mask(grid=grid_to_proto(grid_mask))
+        return mask_pb2.Mask(grid=grid_to_proto(region.grid_mask))
+    if mask_format is MaskFormat.COCO_RLE and (rle := region.rle) is not None:
+        return mask_pb2.Mask(rle=mask_pb2.Rle(size=size_to_proto(rle.size), counts=rle.counts))
+    mask = region.mask
     if mask is None:
         raise TypeError(f"format {mask_format.name} needs mask")
     if mask_format is MaskFormat.PNG:
         if encode_png is None:
             raise TypeError("format PNG needs encode_png")
         return mask_pb2.Mask(png=encode_png(mask))
-    if mask_format is MaskFormat.POLYGON:
-        return mask_pb2.Mask(polygon=polygon_to_proto(mask))
-    return mask_pb2.Mask(rle=rle_to_proto(mask))
+    return mask_pb2.Mask(polygon=polygon_to_proto(mask))
 
 
-def mask_from_proto(
-    message: mask_pb2.Mask, size: tuple[int, int] | None, decode_png: DecodePng | None = None
-) -> tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
-    """Return (mask, grid_mask): bool [height, width] or, for format GRID, bool [rows, columns].
+def region_with_mask(
+    region: Region,
+    message: mask_pb2.Mask,
+    size: tuple[int, int] | None,
+    decode_png: DecodePng | None = None,
+) -> Region:
+    """Return the region with the mask that a message holds: in `mask` or, for format GRID, in `grid_mask`.
+
+    Run lengths are checked, and decoded when somebody reads the mask.
 
     Args:
-        message: the mask; one without a form gives (None, None).
+        region: everything else about it.
+        message: the mask; one without a form leaves the region as it is.
         size: (height, width) that a full-size mask must have; None: any.
         decode_png: needed for PNG only.
 
@@ -69,21 +73,28 @@ def mask_from_proto(
         TypeError: the mask is a PNG and decode_png was not passed.
     """
     form = message.WhichOneof("form")
+    if form is None:
+        return region
     if form == "grid":
-        return None, grid_from_proto(message.grid) >= 0.5
+        return replace(region, grid_mask=grid_from_proto(message.grid) >= 0.5)
     if form == "rle":
-        mask = rle_from_proto(message.rle)
-    elif form == "polygon":
+        rle = Rle(size_from_proto(message.rle.size), message.rle.counts)
+        check_rle(rle)
+        _check_extent(rle.size, size)
+        return region.with_rle(rle)
+    if form == "polygon":
         mask = polygon_from_proto(message.polygon)
-    elif form == "png":
-        if decode_png is None:
-            raise TypeError("a PNG mask needs decode_png")
-        mask = decode_png(message.png)
+    elif decode_png is None:
+        raise TypeError("a PNG mask needs decode_png")
     else:
-        return None, None
-    if size is not None and mask.shape != size:
-        raise ValueError(f"a mask is {mask.shape[0]} x {mask.shape[1]}, the image {size[0]} x {size[1]}")
-    return mask, None
+        mask = decode_png(message.png)
+    _check_extent((mask.shape[0], mask.shape[1]), size)
+    return replace(region, mask=mask)
+
+
+def _check_extent(extent: tuple[int, int], size: tuple[int, int] | None) -> None:
+    if size is not None and extent != size:
+        raise ValueError(f"a mask is {extent[0]} x {extent[1]}, the image {size[0]} x {size[1]}")
 
 
 def rle_to_proto(mask: NDArray[np.bool_]) -> mask_pb2.Rle:

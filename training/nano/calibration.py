@@ -1,4 +1,4 @@
-"""How far a model's confidence can be believed, and a scaling that makes it more believable."""
+"""A scaling that makes a model's confidence more believable."""
 
 import numpy as np
 import torch
@@ -6,19 +6,6 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 
 from text4seg.scores import Calibration
-
-BINS = 15
-
-
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error of confidences: 15 bins, weighted by size."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    total = 0.0
-    for number in range(BINS):
-        inside = bins == number
-        if inside.any():
-            total += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    return float(total)
 
 
 def fit_calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:

@@ -34,7 +34,8 @@ from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
 from text4seg.scores import Calibration, TokenLogprob, patch_probabilities
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
-from training.nano.calibration import calibration_error, fit_calibration
+from training.judging.calibration import calibration_error, centres
+from training.nano.calibration import fit_calibration
 from training.nano.photos import Photo, load_categories, load_photos
 from training.nano.pool import split_photos, split_sprites
 from training.nano.scenes import composed_scene, merged
@@ -220,13 +221,28 @@ def scene_items(
     return present, absent
 
 
-def centres(truth: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return what is true at the centre of each cell, bool [rows, columns]."""
-    rows, columns = (
-        (np.arange(n) * 2 + 1) * side // (2 * n) for n, side in zip(shape, truth.shape, strict=True)
-    )
-    chosen: NDArray[np.bool_] = truth[np.ix_(rows, columns)]
-    return chosen
+def held_out_sets(
+    photos_folder: Path, sprites_folder: Path, scenes: int, draw: random.Random, seed: int
+) -> dict[str, Items]:
+    """Return the questions about what was not trained on, by the name of their set.
+
+    Raises:
+        FileNotFoundError: photographs or sprites are missing.
+    """
+    rng = np.random.default_rng(seed)
+    photos = split_photos(load_photos(photos_folder), held=True)
+    categories = sorted(set(load_categories(photos_folder)))
+    sprites = load_sprites(sprites_folder)
+    known, unknown = split_sprites(sprites, held=False), split_sprites(sprites, held=True)
+    in_photos, not_in_photos = photo_items(photos, categories, draw)
+    in_scenes, not_in_scenes = scene_items(photos, known, scenes, rng, draw)
+    unknown_names, _ = scene_items(photos, unknown, scenes // 3, rng, random.Random(seed))
+    return {
+        "photographs": in_photos,
+        "composed": in_scenes,
+        "unknown names": unknown_names,
+        ABSENT: not_in_photos + not_in_scenes,
+    }
 
 
 def measure(
@@ -276,23 +292,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("build/nano-evaluation.json"))
     options = parser.parse_args()
-    rng, draw = np.random.default_rng(options.seed), random.Random(options.seed)
+    draw = random.Random(options.seed)
     try:
-        photos = split_photos(load_photos(options.photos), held=True)
-        categories = sorted(set(load_categories(options.photos)))
-        sprites = load_sprites(options.sprites)
+        sets = held_out_sets(options.photos, options.sprites, options.scenes, draw, options.seed)
     except FileNotFoundError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
-    known, unknown = split_sprites(sprites, held=False), split_sprites(sprites, held=True)
-    in_photos, not_in_photos = photo_items(photos, categories, draw)
-    in_scenes, not_in_scenes = scene_items(photos, known, options.scenes, rng, draw)
-    unknown_names, _ = scene_items(photos, unknown, options.scenes // 3, rng, random.Random(options.seed))
-    sets = {
-        "photographs": in_photos,
-        "composed": in_scenes,
-        "unknown names": unknown_names,
-        ABSENT: not_in_photos + not_in_scenes,
-    }
     with generator(options.checkpoint, options.threads) as stub:
         figures, calibration = measure(stub, sets, options.limit, draw)
     for name, value in figures.items():

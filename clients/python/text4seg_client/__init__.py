@@ -25,8 +25,9 @@ from text4seg.segmentation import (
     Turn,
 )
 from text4seg_client.aio import AsyncClient
-from text4seg_client.channel import DEFAULT_ADDRESS, Tls
+from text4seg_client.channel import DEFAULT_ADDRESS, Connection, Tls
 from text4seg_client.client import Client
+from text4seg_client.export import to_coco, to_supervision
 from text4seg_client.images import ImageInput
 from text4seg_client.overlay import draw_overlay
 from text4seg_client.retry import RetryPolicy
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncClient",
     "CacheMode",
     "Client",
+    "Connection",
     "ImageId",
     "ImageInput",
     "ImageUri",
@@ -50,4 +52,6 @@ __all__ = [
     "Tls",
     "Turn",
     "draw_overlay",
+    "to_coco",
+    "to_supervision",
 ]

@@ -1,28 +1,29 @@
-"""What each call of the API does, written once for the blocking and the asyncio client.
+"""The calls of the API and the settings of a client, written once for the blocking and the asyncio client.
 
-A procedure is a generator: it yields effects (an RPC, a pause), receives their results, and returns the
-answer. It holds every decision (upload or inline, retry or raise, how much time is left) and no input or
-output; a client is only a loop that carries effects out, in its own way. An RPC that fails is thrown into
-the procedure as a domain error.
+A call is a coroutine, or an asynchronous generator, over the :class:`Sender` of the client it belongs to.
+:class:`text4seg_client.AsyncClient` has them as its methods, :class:`text4seg_client.Client` runs them to
+their end.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeAlias, TypeVar
-
-import grpc
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import TypeAlias
 
 from text4seg import wire
-from text4seg.errors import DeadlineExceededError, ImageNotFoundError, Text4SegError
 from text4seg.segmentation import (
     ChatEvent,
     ChatRequest,
     DetectAnswer,
     DetectRequest,
-    ImageContent,
-    ImageId,
+    ImageSource,
+    LabelQuery,
     MaskFormat,
     ModelInfo,
+    OpenQuery,
     PhraseQuery,
     Query,
     RefineMode,
@@ -34,8 +35,17 @@ from text4seg.segmentation import (
     Turn,
 )
 from text4seg.v1 import segmentation_service_pb2 as pb
-from text4seg_client.images import mask_of_png
-from text4seg_client.retry import Random, RetryPolicy, requested_delay
+from text4seg_client.channel import (
+    DEFAULT_ADDRESS,
+    DEFAULT_CONNECTION,
+    Connection,
+    Tls,
+    call_metadata,
+    check_address,
+)
+from text4seg_client.images import ImageInput, image_bytes, image_source, mask_of_png
+from text4seg_client.retry import DEFAULT_RETRY, Random, RetryPolicy
+from text4seg_client.sending import Sender, Sleep, Terms, Transport
 
 DEFAULT_TIMEOUT_S = 60.0
 INLINE_BYTES = 3 << 20
@@ -44,10 +54,6 @@ SEGMENT_OPTIONS = SegmentOptions()
 DETECT_OPTIONS = SegmentOptions(refine=RefineMode.NONE, mask_format=MaskFormat.NONE)
 CHAT_OPTIONS = SegmentOptions(refine=RefineMode.NONE)
 
-_Answer = TypeVar("_Answer")
-_Event = TypeVar("_Event")
-_Request = TypeVar("_Request", SegmentRequest, DetectRequest, ChatRequest)
-
 QueryInput: TypeAlias = str | Sequence[str] | Query
 """One phrase, several phrases, or a query such as ``LabelQuery(("sky", "road"))`` or ``OpenQuery()``."""
 
@@ -55,188 +61,241 @@ TurnsInput: TypeAlias = str | Sequence[Turn]
 """A question, or a whole conversation that ends with one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unary:
-    """Effect: one request, one response. Its result is the response message."""
+class ClientBase(ABC):
+    """What both clients are made of; use :class:`Client` or :class:`AsyncClient`."""
 
-    method: str
-    request: Any
-    timeout_s: float
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        tls: Tls | None = None,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        connection: Connection = DEFAULT_CONNECTION,
+        inline_bytes: int = INLINE_BYTES,
+        chunk_bytes: int = CHUNK_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Sleep | None = None,
+        random: Random = random.random,
+    ) -> None:
+        """Prepare a connection; the first call opens it.
+
+        Args:
+            address: host:port, or any target that gRPC understands, such as ``dns:///host:port``.
+            tls: None connects in plain text.
+            api_key: sent with every call. Use TLS with it: it travels as it is.
+            timeout_s: seconds for each call, retries and uploads included; every method can be given its own.
+            retry: what is tried again.
+            connection: load balancing, keepalive, message limits.
+            inline_bytes: larger image files are uploaded with PutImage first. The default stays below
+                gRPC's own limit of 4 MiB a message.
+            chunk_bytes: size of an upload's pieces.
+            clock: monotonic seconds.
+            sleep: waits for some seconds between retries; a coroutine function for AsyncClient.
+            random: jitter of the retries.
+
+        Raises:
+            ValueError: an address, key or number that cannot work.
+        """
+        transport = self._connect(check_address(address), tls, connection)
+        terms = Terms(
+            timeout_s=timeout_s,
+            retry=retry,
+            inline_bytes=inline_bytes,
+            chunk_bytes=chunk_bytes,
+            metadata=call_metadata(api_key),
+            clock=clock,
+            sleep=sleep or transport.sleep,
+            random=random,
+        )
+        self._sender = Sender(transport, terms)
+        self._text = f"{address!r}, tls={tls is not None}, timeout_s={timeout_s:g}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._text}{', closed' if self._sender.closed else ''})"
+
+    @abstractmethod
+    def _connect(self, address: str, tls: Tls | None, connection: Connection) -> Transport:
+        """Make the transport, which connects when it is first used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Effect: a stream of requests, one response. Its result is the response message."""
+async def segment(
+    client: ClientBase,
+    image: ImageInput,
+    query: QueryInput,
+    options: SegmentOptions = SEGMENT_OPTIONS,
+    *,
+    timeout_s: float | None = None,
+) -> SegmentAnswer:
+    """Find the regions that a query names. Nothing there is an answer without regions, not an error.
 
-    method: str
-    requests: Callable[[], Iterator[Any]]
-    timeout_s: float
+    Args:
+        client: the client itself.
+        image: a path, encoded bytes, a PIL image, a uint8 array, or an ImageId.
+        query: a phrase, several phrases, or a LabelQuery or OpenQuery.
+        options: how to answer.
+        timeout_s: seconds for the call; None: the client's default.
 
+    Returns:
+        Regions with bool masks [height, width] of the upright image, and what led to them.
 
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Effect: one request, a stream of responses, read up to the first. Its result is the client's own."""
-
-    method: str
-    request: Any
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Effect: a pause. It has no result."""
-
-    seconds: float
-
-
-Effect: TypeAlias = Unary | Upload | Open | Sleep
-Procedure: TypeAlias = Generator[Effect, Any, _Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Streaming(Generic[_Event]):
-    """A call with many answers: how to open it, and how to read each message."""
-
-    procedure: Procedure[Any]
-    read: Callable[[Any], _Event]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a client's calls have in common.
-
-    Attributes:
-        clock: seconds, monotonic.
-        random: draws uniformly from [0, 1).
-        retry: what is tried again.
-        inline_bytes: larger image files are uploaded first and sent by id.
-        chunk_bytes: size of an upload's pieces.
+    Raises:
+        Text4SegError: see the class.
+        OSError: the image file cannot be read.
+        TypeError: an argument of another type.
     """
+    sender = client._sender
+    deadline = sender.deadline(timeout_s)
+    request = SegmentRequest(await _source(sender, image), query_of(query), _checked(options))
+    message = await sender.answer("Segment", request, wire.segment_request_to_proto, deadline)
+    return wire.segment_answer_from_proto(message, mask_of_png)
 
-    clock: Callable[[], float]
-    random: Random
-    retry: RetryPolicy
-    inline_bytes: int
-    chunk_bytes: int
 
-    def segment(self, request: SegmentRequest, timeout_s: float) -> Procedure[SegmentAnswer]:
-        """Segment, uploading a large image first."""
-        deadline = self.clock() + timeout_s
+async def stream_segment(
+    client: ClientBase,
+    image: ImageInput,
+    query: QueryInput,
+    options: SegmentOptions = SEGMENT_OPTIONS,
+    *,
+    timeout_s: float | None = None,
+) -> AsyncGenerator[SegmentEvent, None]:
+    """Answer like :meth:`segment`, in pieces: grid rows, the coarse regions, then the complete answer.
 
-        def send(small: SegmentRequest) -> Procedure[pb.SegmentResponse]:
-            message = wire.segment_request_to_proto(small)
-            return self._try(lambda left: Unary("Segment", message, left), deadline)
+    Leaving the iteration early and closing the iterator cancels the call on the server. Arguments and errors
+    are those of :meth:`segment`; errors are raised while iterating.
+    """
+    sender = client._sender
+    deadline = sender.deadline(timeout_s)
+    request = SegmentRequest(await _source(sender, image), query_of(query), _checked(options))
+    events = sender.events("StreamSegment", request, wire.stream_segment_request_to_proto, deadline)
+    async with aclosing(events) as messages:
+        async for message in messages:
+            yield wire.segment_event_from_proto(message, mask_of_png)
 
-        response = yield from self._with_image(request, send, deadline)
-        return wire.segment_answer_from_proto(response, mask_of_png)
 
-    def stream_segment(self, request: SegmentRequest, timeout_s: float) -> Streaming[SegmentEvent]:
-        """StreamSegment, uploading a large image first."""
-        deadline = self.clock() + timeout_s
+async def detect(
+    client: ClientBase,
+    image: ImageInput,
+    query: QueryInput,
+    options: SegmentOptions = DETECT_OPTIONS,
+    *,
+    timeout_s: float | None = None,
+) -> DetectAnswer:
+    """Find boxes around what a query names. Arguments and errors are those of :meth:`segment`.
 
-        def send(small: SegmentRequest) -> Procedure[Any]:
-            message = wire.stream_segment_request_to_proto(small)
-            return self._try(lambda left: Open("StreamSegment", message, left), deadline)
+    Of the options, refine (default NONE), min_score, split_instances, cache and seed take part.
+    """
+    sender = client._sender
+    deadline = sender.deadline(timeout_s)
+    request = DetectRequest(await _source(sender, image), query_of(query), _checked(options))
+    message = await sender.answer("Detect", request, wire.detect_request_to_proto, deadline)
+    return wire.detect_answer_from_proto(message)
 
-        return Streaming(
-            self._with_image(request, send, deadline),
-            lambda message: wire.segment_event_from_proto(message, mask_of_png),
-        )
 
-    def detect(self, request: DetectRequest, timeout_s: float) -> Procedure[DetectAnswer]:
-        """Detect, uploading a large image first."""
-        deadline = self.clock() + timeout_s
+async def chat(
+    client: ClientBase,
+    image: ImageInput,
+    turns: TurnsInput,
+    options: SegmentOptions = CHAT_OPTIONS,
+    *,
+    max_tokens: int | None = None,
+    timeout_s: float | None = None,
+) -> AsyncGenerator[ChatEvent, None]:
+    """Ask about an image; the answer comes as text, regions of its descriptor blocks, and one ChatFinish.
 
-        def send(small: DetectRequest) -> Procedure[pb.DetectResponse]:
-            message = wire.detect_request_to_proto(small)
-            return self._try(lambda left: Unary("Detect", message, left), deadline)
+    Args:
+        client: the client itself.
+        image: as for :meth:`segment`.
+        turns: a question, or a conversation: the user's and the assistant's turns, a question last.
+        options: how regions are made; not refined by default.
+        max_tokens: most tokens to write; None: the model's own limit.
+        timeout_s: as for :meth:`segment`.
 
-        response = yield from self._with_image(request, send, deadline)
-        return wire.detect_answer_from_proto(response)
+    Raises:
+        Text4SegError: see the class; all errors are raised while iterating.
+        OSError: the image file cannot be read.
+        TypeError: an argument of another type.
+    """
+    sender = client._sender
+    deadline = sender.deadline(timeout_s)
+    request = ChatRequest(await _source(sender, image), turns_of(turns), _checked(options), max_tokens)
+    events = sender.events("Chat", request, wire.chat_request_to_proto, deadline)
+    async with aclosing(events) as messages:
+        async for message in messages:
+            yield wire.chat_event_from_proto(message, mask_of_png)
 
-    def chat(self, request: ChatRequest, timeout_s: float) -> Streaming[ChatEvent]:
-        """Chat, uploading a large image first."""
-        deadline = self.clock() + timeout_s
 
-        def send(small: ChatRequest) -> Procedure[Any]:
-            message = wire.chat_request_to_proto(small)
-            return self._try(lambda left: Open("Chat", message, left), deadline)
+async def put_image(client: ClientBase, image: ImageInput, *, timeout_s: float | None = None) -> StoredImage:
+    """Upload an image in pieces; ``ImageId(stored.id)`` then stands for it in the other calls.
 
-        return Streaming(
-            self._with_image(request, send, deadline),
-            lambda message: wire.chat_event_from_proto(message, mask_of_png),
-        )
+    Raises:
+        Text4SegError: see the class.
+        OSError: the image file cannot be read.
+        TypeError: an argument of another type.
+    """
+    sender = client._sender
+    deadline = sender.deadline(timeout_s)
+    return await sender.put(await sender.transport.work(partial(image_bytes, image)), deadline)
 
-    def put_image(self, data: bytes, timeout_s: float) -> Procedure[StoredImage]:
-        """PutImage in pieces."""
-        return self._put(data, self.clock() + timeout_s)
 
-    def model_info(self, timeout_s: float) -> Procedure[ModelInfo]:
-        """GetModelInfo."""
-        deadline = self.clock() + timeout_s
-        message = pb.GetModelInfoRequest()
-        response = yield from self._try(lambda left: Unary("GetModelInfo", message, left), deadline)
-        return wire.model_info_from_proto(response)
+async def model_info(client: ClientBase, *, timeout_s: float | None = None) -> ModelInfo:
+    """Describe the models behind the server, their versions, and its limits.
 
-    def _put(self, data: bytes, deadline: float) -> Procedure[StoredImage]:
-        def pieces() -> Iterator[pb.PutImageRequest]:
-            for begin in range(0, max(len(data), 1), self.chunk_bytes):
-                yield pb.PutImageRequest(chunk=data[begin : begin + self.chunk_bytes])
+    Raises:
+        Text4SegError: see the class.
+    """
+    deadline = client._sender.deadline(timeout_s)
+    message = await client._sender.one("GetModelInfo", pb.GetModelInfoRequest(), deadline)
+    return wire.model_info_from_proto(message)
 
-        response = yield from self._try(lambda left: Upload("PutImage", pieces, left), deadline)
-        return wire.stored_image_from_proto(response)
 
-    def _with_image(
-        self, request: _Request, send: Callable[[_Request], Procedure[_Answer]], deadline: float
-    ) -> Procedure[_Answer]:
-        """Send the request; a large file goes ahead of it, and once more if the server lost it."""
-        image = request.image
-        if not isinstance(image, ImageContent) or len(image.data) <= self.inline_bytes:
-            return (yield from send(request))
-        stored = yield from self._put(image.data, deadline)
-        small = replace(request, image=ImageId(stored.id))
-        try:
-            return (yield from send(small))
-        except ImageNotFoundError:
-            yield from self._put(image.data, deadline)
-            return (yield from send(small))
-
-    def _try(self, effect: Callable[[float], Effect], deadline: float) -> Procedure[Any]:
-        """Carry an effect out until it works, may not be retried, or the deadline is too near."""
-        failures = 0
-        while True:
-            remaining = deadline - self.clock()
-            if remaining <= 0:
-                raise DeadlineExceededError("client")
-            try:
-                return (yield effect(remaining))
-            except Text4SegError as error:
-                failures += 1
-                asked = requested_delay(error)
-                pause = self.retry.delay(asked, failures, deadline - self.clock(), self.random)
-                if pause is None:
-                    raise
-            yield Sleep(pause)
+async def close(client: ClientBase) -> None:
+    """Close the connection; calls that are under way fail, and later ones raise RuntimeError."""
+    await client._sender.close()
 
 
 def query_of(query: QueryInput) -> Query:
-    """The query that a caller means: a str is one phrase, a sequence of str several."""
+    """The query that a caller means: a str is one phrase, a sequence of str several.
+
+    Raises:
+        TypeError: something else.
+    """
     match query:
+        case PhraseQuery() | LabelQuery() | OpenQuery():
+            return query
         case str():
             return PhraseQuery((query,))
-        case Sequence():
+        case Sequence() if all(isinstance(phrase, str) for phrase in query):
             return PhraseQuery(tuple(query))
-        case _:
-            return query
+    raise TypeError(f"a query is a phrase, phrases, a LabelQuery or an OpenQuery, not {_kind(query)}")
 
 
 def turns_of(turns: TurnsInput) -> tuple[Turn, ...]:
-    """The conversation that a caller means: a str is one question."""
-    return (Turn("user", turns),) if isinstance(turns, str) else tuple(turns)
+    """The conversation that a caller means: a str is one question.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(turns, str):
+        return (Turn("user", turns),)
+    if isinstance(turns, Sequence):
+        found = tuple(turn for turn in turns if isinstance(turn, Turn))
+        if len(found) == len(turns):
+            return found
+    raise TypeError(f"a conversation is a question or a list of Turns, not {_kind(turns)}")
 
 
-def domain_error(error: grpc.RpcError) -> Text4SegError:
-    """The domain error behind a failed call, with the failed call as its cause."""
-    translated = wire.error_from_rpc(error)
-    translated.__cause__ = error
-    return translated
+async def _source(sender: Sender, image: ImageInput) -> ImageSource:
+    return await sender.transport.work(partial(image_source, image))
+
+
+def _checked(options: SegmentOptions) -> SegmentOptions:
+    if not isinstance(options, SegmentOptions):
+        raise TypeError(f"options are SegmentOptions(...), not {_kind(options)}")
+    return options
+
+
+def _kind(value: object) -> str:
+    inside = {type(item).__name__ for item in value} if isinstance(value, list | tuple) else set()
+    return f"{type(value).__name__} of {', '.join(sorted(inside))}" if inside else type(value).__name__

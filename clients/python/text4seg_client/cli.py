@@ -19,7 +19,7 @@ from text4seg_client.arguments import (
     version_parser,
 )
 from text4seg_client.batch import Batch, run_batch
-from text4seg_client.channel import DEFAULT_ADDRESS, Tls
+from text4seg_client.channel import DEFAULT_ADDRESS, Tls, check_address
 from text4seg_client.client import Client
 from text4seg_client.conversation import Talk, ask_once, converse
 from text4seg_client.files import IMAGE_SUFFIXES
@@ -86,7 +86,10 @@ def _connect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Cl
             parser.error("--tls-cert and --tls-key belong together")
         tls = Tls.from_files(*files, options.tls_server_name)
     key = Path(options.api_key_file).read_text(encoding="utf-8").strip() if options.api_key_file else None
-    return Client(options.address or DEFAULT_ADDRESS, tls=tls, api_key=key, timeout_s=options.timeout)
+    try:
+        return Client(options.address or DEFAULT_ADDRESS, tls=tls, api_key=key, timeout_s=options.timeout)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _run_images(parser: argparse.ArgumentParser, options: argparse.Namespace, command: str) -> int:
@@ -154,7 +157,10 @@ def _run_chat(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
 
 
 def _run_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    return serve(options.address, options.wait)
+    try:
+        return serve(check_address(options.address), options.wait)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _run_models(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def image_source(image: ImageInput) -> ImageSource:
             return ImageContent(_png(_from_array(image)))
         case _:
             raise TypeError(
-                f"an image is a path, bytes, a PIL image, an array or an image id, not {type(image)}"
+                f"an image is a path, bytes, a PIL image, an array or an image id, not {type(image).__name__}"
             )
 
 

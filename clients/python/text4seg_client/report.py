@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from text4seg.masks import encode_rle
 from text4seg.segmentation import CacheOutcome, DetectAnswer, Detection, Region, SegmentAnswer, Timing
 
 Json = dict[str, object]
@@ -47,7 +46,7 @@ def region_json(region: Region) -> Json:
         "box": list(region.box),
         "area": region.area,
         "refined": region.refined,
-        "mask": None if region.mask is None else encode_rle(region.mask).to_coco(),
+        "mask": None if (rle := region.rle) is None else rle.to_coco(),
     }
 
 

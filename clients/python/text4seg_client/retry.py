@@ -70,17 +70,12 @@ class RetryPolicy:
 DEFAULT_RETRY = RetryPolicy()
 
 
-def requested_delay(error: Text4SegError) -> float | None:
-    """Seconds after which the server asked to be tried again; None when it did not.
-
-    Args:
-        error: as raised by a client, with the ``grpc.RpcError`` as its cause.
-    """
-    rpc = error.__cause__
-    if not isinstance(rpc, grpc.RpcError) or rpc.code() not in _RETRIED_CODES:
+def requested_delay(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server asked to be tried again; None when it did not."""
+    rpc: Any = error  # what is raised is a call as well, which the type does not say
+    if rpc.code() not in _RETRIED_CODES:
         return None
-    metadata: Any = rpc.trailing_metadata()
-    for key, value in metadata or ():
+    for key, value in rpc.trailing_metadata() or ():
         if key != _STATUS_KEY or not isinstance(value, bytes):
             continue
         info = error_details_pb2.RetryInfo()
@@ -96,4 +91,6 @@ def requested_delay(error: Text4SegError) -> float | None:
 
 def is_unreachable(error: Text4SegError) -> bool:
     """Whether nobody answered at the address, as opposed to a server that answered that it cannot now."""
-    return isinstance(error, ServiceUnavailableError) and requested_delay(error) is None
+    if not isinstance(error, ServiceUnavailableError):
+        return False
+    return not isinstance(error.__cause__, grpc.RpcError) or requested_delay(error.__cause__) is None

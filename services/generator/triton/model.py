@@ -12,8 +12,10 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.chassis.deadline import Deadline
 from services.chassis.logs import current_request_id
-from services.chassis.peer_call import calling, channel_options
+from services.chassis.peer_call import Peer, channel_options
 from services.chassis.peer_watch import PeerWatch
+from services.chassis.telemetry import Telemetry
+from services.chassis.tracing import Headers
 from services.generator.images import ImageReader
 from services.generator.triton import payloads, tensors, vllm
 from text4seg import wire
@@ -26,6 +28,7 @@ PEER = "triton"
 _LOG = logging.getLogger(__name__)
 
 _INFO_TIMEOUT_S = 5.0
+_STREAM = "ModelStreamInfer"
 # Errors inside a stream end it with a real status, instead of a text in a response.
 _METADATA = (("triton_grpc_error", "true"),)
 
@@ -90,6 +93,7 @@ class TritonTextModel:
         timeout_s: float,
         refresh_s: float,
         report: Callable[[bool], None] = lambda reachable: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Wrap a channel.
 
@@ -100,7 +104,9 @@ class TritonTextModel:
             timeout_s: seconds that one answer may take.
             refresh_s: seconds after which it is asked anew what it is.
             report: told whether it can be reached.
+            telemetry: told of every call; None: nobody is.
         """
+        self._peer = Peer(PEER, telemetry or Telemetry("triton"), _error)
         self._stub: Stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         self._name = model
         self._read_image = read_image
@@ -131,8 +137,8 @@ class TritonTextModel:
         message = await dialect.question(request, current_request_id())
         answer = tensors.Answer(dialect.lead)
         left = Deadline(request.expires_at).timeout_for_peer("generate")
-        with calling(PEER, "generate", left, self._timeout_s, self.watch.doubt, _error) as timeout:
-            async with aclosing(self._stream(message, timeout)) as responses:
+        with self._peer.calling(_STREAM, "generate", left, self._timeout_s, self.watch.doubt) as call:
+            async with aclosing(self._stream(message, call.timeout_s, call.headers)) as responses:
                 async for response in responses:
                     chunk = answer.read(response)
                     if chunk.text or chunk.logprobs or chunk.finish is not None:
@@ -142,9 +148,9 @@ class TritonTextModel:
         self.watch.doubt()
         raise PeerUnavailableError(PEER, "ended the answer early")
 
-    async def _stream(self, message: Any, timeout_s: float) -> AsyncGenerator[Any, None]:
+    async def _stream(self, message: Any, timeout_s: float, headers: Headers) -> AsyncGenerator[Any, None]:
         message.parameters["timeout"].int64_param = int(timeout_s * 1e6)
-        call = self._stub.ModelStreamInfer(_once(message), timeout=timeout_s, metadata=_METADATA)
+        call = self._stub.ModelStreamInfer(_once(message), timeout=timeout_s, metadata=(*_METADATA, *headers))
         try:
             async for response in call:
                 if response.error_message:
@@ -156,7 +162,8 @@ class TritonTextModel:
             call.cancel()
 
     async def _ask(self) -> GeneratorInfo:
-        with calling(PEER, "generate", None, _INFO_TIMEOUT_S, translate=_error) as timeout:
+        with self._peer.calling("ModelReady", "generate", None, _INFO_TIMEOUT_S) as call:
+            timeout = call.timeout_s
             ready = await self._stub.ModelReady(
                 service_pb2.ModelReadyRequest(name=self._name), timeout=timeout
             )
@@ -169,7 +176,7 @@ class TritonTextModel:
             if vllm.PARAMETER in config.parameters:
                 parameter = config.parameters[vllm.PARAMETER].string_value
                 dialect = vllm.VllmDialect(vllm.read_model(self._name, parameter), self._read_image)
-            info = await dialect.info(lambda message: self._stream(message, timeout))
+            info = await dialect.info(lambda message: self._stream(message, timeout, call.headers))
             self._dialect = dialect
             return info
 
@@ -190,6 +197,7 @@ async def open_triton_model(
     timeout_s: float,
     refresh_s: float,
     report: Callable[[bool], None] = lambda reachable: None,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[TritonTextModel]:
     """Connect to Triton, and keep looking whether it is there; arguments as for :class:`TritonTextModel`.
 
@@ -198,7 +206,7 @@ async def open_triton_model(
     report(False)
     channel = grpc.aio.insecure_channel(url, channel_options())
     try:
-        engine = TritonTextModel(channel, model, read_image, timeout_s, refresh_s, report)
+        engine = TritonTextModel(channel, model, read_image, timeout_s, refresh_s, report, telemetry)
         async with engine.watch.running():
             yield engine
     finally:

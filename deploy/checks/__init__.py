@@ -1,0 +1,1 @@
+"""What ``make deploy-check`` checks, a module for each kind of question."""

@@ -1,0 +1,1 @@
+"""Fine-tuning any backbone on instruction data: recipe, conversations, batches, curves."""
