@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and train.
 
     Returns:
-        The exit code: 0, or 1 with one line on standard error.
+        The exit code: 0; with one line on standard error 1, or 130 when interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m training.finetune", description="Fine-tune a backbone.")
     parser.add_argument("--recipe", required=True, help="name of a recipe in training/recipes, or a file")
@@ -335,6 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = str(error).strip().splitlines()[-1].rpartition("TuningError: ")[2]
         print(f"finetune: {message}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("finetune: interrupted; the same command goes on after the last kept state", file=sys.stderr)
+        return 130
     done = "holds the finished run already" if trained is None else "trained"
     print(f"{options.out}: {done}; python -m training.export {options.out} --out DIR makes a checkpoint")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.refiner.identity_model import IdentityModel
 from services.refiner.refine import MaskModel
-from services.refiner.settings import ModelKind, RefinerSettings
+from services.refiner.settings import BUNDLED_LIGHT, ModelKind, RefinerSettings
 from text4seg.errors import CheckpointError
 
 
@@ -39,7 +39,14 @@ def _load(kind: ModelKind, settings: RefinerSettings) -> Iterator[tuple[Path | N
         prompt = MaskPrompt(settings.sam_mask_prompt)
         for checkpoint in settings.sam_checkpoints:
             yield checkpoint, load_sam(checkpoint, settings.device, prompt, settings.sam_batch)
-    elif kind == "light" and settings.light_checkpoint is not None:
+    elif kind == "light":
+        if settings.light_checkpoint == BUNDLED_LIGHT and not BUNDLED_LIGHT.exists():
+            raise CheckpointError(
+                str(BUNDLED_LIGHT),
+                "the light refiner's weights come with a clone of the repository, not with an installed "
+                "package; set T4S_REFINER_LIGHT_CHECKPOINT to its file models/light/model.safetensors, or "
+                "T4S_REFINER_MODEL=grabcut, which has no weights",
+            )
         from services.refiner.light_model import load_light
 
         yield settings.light_checkpoint, load_light(settings.light_checkpoint, settings.device)

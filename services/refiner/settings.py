@@ -10,7 +10,8 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.chassis.settings import MEBIBYTE, Address, ServerSettings
 
-ModelKind = Literal["grabcut", "sam", "light", "triton", "identity"]
+ModelKind = Literal["light", "grabcut", "sam", "triton", "identity"]
+BUNDLED_LIGHT = Path(__file__).resolve().parents[2] / "models" / "light" / "model.safetensors"
 
 
 def _split(value: object) -> object:
@@ -28,8 +29,8 @@ class RefinerSettings(ServerSettings):
 
     address: Annotated[Address, Field(min_length=1)] = "127.0.0.1:50053"
     """Where to listen, ``host:port``; port 0 takes any free port."""
-    model: ModelKind = "grabcut"
-    """The default model: ``grabcut`` (no weights), ``light``, ``sam``, ``triton`` (a Triton server), or
+    model: ModelKind = "light"
+    """The default model: ``light``, ``grabcut`` (no weights), ``sam``, ``triton`` (a Triton server), or
     ``identity`` (a fake, for tests)."""
     extra_models: Annotated[tuple[ModelKind, ...], BeforeValidator(_split)] = ()
     """Further models that callers may ask for by name."""
@@ -38,8 +39,8 @@ class RefinerSettings(ServerSettings):
     separated by commas. Required for ``sam``; callers choose by name, the first file is the default."""
     sam_batch: Annotated[int, Field(ge=1)] = 8
     """Most masks that go through SAM's mask decoder at once; each takes some 40 MB while it does."""
-    light_checkpoint: Path | None = None
-    """File that the recipe ``training.refiner`` wrote. Required for ``light``."""
+    light_checkpoint: Path = BUNDLED_LIGHT
+    """File that the recipe ``training.refiner`` wrote, for ``light``."""
     sam_mask_prompt: Literal["aligned", "stretched"] = "aligned"
     """How the coarse mask is laid into SAM's prompt: over the object, or stretched to a square."""
     device: str = "cpu"
@@ -65,8 +66,6 @@ class RefinerSettings(ServerSettings):
     def _check_checkpoints(self) -> Self:
         if "sam" in self.kinds and not self.sam_checkpoints:
             raise ValueError("model sam needs sam_checkpoints")
-        if "light" in self.kinds and self.light_checkpoint is None:
-            raise ValueError("model light needs light_checkpoint")
         return self
 
     @property

@@ -365,6 +365,17 @@ def test_command_line_says_what_is_wrong_in_one_line(llava, tmp_path, capsys, ar
     assert said.count("\n") == 1
 
 
+def test_an_interrupted_run_says_how_to_go_on(llava, tmp_path, capsys, monkeypatch):
+    def interrupted(outputs, labels, num_items_in_batch=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.finetune.answer_loss", interrupted)
+    data = write_data(tmp_path / "data")
+    arguments = ["--base", str(llava), "--data", str(data), "--recipe", "tiny-llava", "--device", "cpu"]
+    assert finetune_main([*arguments, "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err.startswith("finetune: interrupted; the same command goes on")
+
+
 def test_a_disk_that_cannot_be_written(llava, tmp_path, capsys):
     data = write_data(tmp_path / "data")
     (tmp_path / "file").write_text("")

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from services.chassis.server import start_server
+from services.refiner import models
 from services.refiner.__main__ import build
 from services.refiner.settings import RefinerSettings
 from text4seg.errors import (
@@ -85,12 +86,15 @@ async def failure(call):
     return error_from_rpc(caught.value)
 
 
-async def test_the_default_sharpens_without_weights():
-    async with serving() as stub:
-        answer = refine_answer_from_proto(await stub.Refine(ask()))
-    assert answer.model == "grabcut"
+@pytest.mark.parametrize(("model", "least"), [("light", 0.9), ("grabcut", 0.98)])
+async def test_what_comes_with_the_repository_sharpens(model, least):
+    async with serving(extra_models=("grabcut",)) as stub:
+        default = (await stub.GetRefinerInfo(pb.GetRefinerInfoRequest())).model
+        answer = refine_answer_from_proto(await stub.Refine(ask(model=model)))
+    assert default == "light"
+    assert answer.model == model
     (refined,) = answer.masks
-    assert iou(refined.mask, BOX) > 0.98
+    assert iou(refined.mask, BOX) > least
     assert 0.5 < refined.agreement < 0.98
     assert 0 <= refined.score <= 1
     assert answer.embed_s > 0
@@ -112,14 +116,14 @@ async def test_one_mask_per_coarse_mask_in_order_and_the_empty_one_stays_empty()
 
 
 async def test_the_answer_lies_in_the_frame_of_the_upright_image():
-    async with serving() as stub:
+    async with serving(model="grabcut") as stub:
         answer = refine_answer_from_proto(await stub.Refine(ask(image=image_file(turned=True))))
     assert answer.masks[0].mask.shape == SIZE
     assert iou(answer.masks[0].mask, BOX) > 0.98
 
 
 async def test_info_tells_the_models_the_default_first():
-    async with serving(extra_models=("identity", "grabcut")) as stub:
+    async with serving(model="grabcut", extra_models=("identity", "grabcut")) as stub:
         info = refiner_info_from_proto(await stub.GetRefinerInfo(pb.GetRefinerInfoRequest()))
         answer = await stub.Refine(ask(model="identity"))
     assert info.model == "grabcut"
@@ -190,10 +194,17 @@ async def test_a_missing_checkpoint_stops_the_start(tmp_path):
             pass
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("sam", "sam_checkpoints"), ("light", "light_checkpoint")])
-def test_a_model_without_its_checkpoint_is_a_mistake_in_the_settings(kind, setting):
-    with pytest.raises(ValidationError, match=setting):
-        RefinerSettings(extra_models=(kind,))
+def test_sam_without_its_checkpoint_is_a_mistake_in_the_settings():
+    with pytest.raises(ValidationError, match="sam_checkpoints"):
+        RefinerSettings(extra_models=("sam",))
+
+
+async def test_an_installed_package_without_the_bundled_weights_says_what_to_do(monkeypatch, tmp_path):
+    nowhere = tmp_path / "model.safetensors"
+    monkeypatch.setattr(models, "BUNDLED_LIGHT", nowhere)
+    with pytest.raises(CheckpointError, match="T4S_REFINER_MODEL=grabcut"):
+        async with serving(light_checkpoint=nowhere):
+            pass
 
 
 def test_checkpoints_are_separated_by_commas(monkeypatch):

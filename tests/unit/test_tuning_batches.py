@@ -89,8 +89,6 @@ def test_labels_are_exactly_the_answers_and_what_ends_them(tmp_path, base, name)
 
 
 def test_every_answer_of_a_conversation_is_learned(tmp_path, base, name):
-    if name == NANO:
-        pytest.skip("the bundled model learns answers apart")
     data = conversations(tmp_path, "What is it?", "A dog.", "What else?", "A cat.")
     found = learned(base, encode(data[0], base, 2048))
     assert [text.strip(" ") for text in found] == ["A dog." + ENDS[name], "A cat." + ENDS[name]]
