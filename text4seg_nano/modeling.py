@@ -169,9 +169,11 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         text = (row < 0) & (describes == 0) & (begun == begun[:, -1:] - 1)
         if padding is not None:
             text = text & padding.bool()
-        states = functional.rms_norm(read, read.shape[-1:])
+        # Every step asks anew, and nearly all tokens are visual ones.
+        used = text.any(0)
+        states = functional.rms_norm(read[:, used], read.shape[-1:])
         others = self.embed_tokens.weight[self.config.others_token_id]
-        asked = self.readout.asked(cells, states, words, others, text)
+        asked = self.readout.asked(cells, states, words[:, used], others, text[:, used])
         return asked if self.training else asked + self.config.asked_bias
 
     def logits_of(

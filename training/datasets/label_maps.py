@@ -137,11 +137,12 @@ def require_pairs(dataset: str, keys: Sequence[str], images: Path, label_maps: P
     require_files(dataset, pairs, "images and label maps")
 
 
-def listed_keys(path: Path) -> list[str]:
+def listed_keys(dataset: str, path: Path, images: Path, label_maps: Path) -> list[str]:
     """Return the image names that a split's list has, one on each line.
 
     Raises:
         DatasetError: the list is empty or cannot be read as text.
+        MissingDataError: an image or a map is missing; the message names each.
     """
     try:
         keys = path.read_text(encoding="utf-8").split()
@@ -149,4 +150,5 @@ def listed_keys(path: Path) -> list[str]:
         raise DatasetError(f"{path} is not text") from error
     if not keys:
         raise DatasetError(f"{path} lists no images")
+    require_pairs(dataset, keys, images, label_maps)
     return keys

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.datasets.label_maps import class_names, listed_keys, require_pairs, semantic_samples
+from training.datasets.label_maps import class_names, listed_keys, semantic_samples
 from training.datasets.layout import Needed, OnSkip, require
 from training.datasets.pascal_voc import devkit
 from training.datasets.sample import Sample
@@ -53,12 +53,10 @@ def open_pascal_context(root: Path, split: str, on_skip: OnSkip) -> Iterator[Sam
             Needed(names, f"names of split {split}", MAPS_PAGE),
         ],
     )
-    keys = listed_keys(names)
-    require_pairs(NAME, keys, images, label_maps)
     return semantic_samples(
         dataset=NAME,
         split=split,
-        keys=keys,
+        keys=listed_keys(NAME, names, images, label_maps),
         images=images,
         label_maps=label_maps,
         classes=CLASSES,

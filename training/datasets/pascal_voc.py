@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.datasets.label_maps import class_names, listed_keys, require_pairs, semantic_samples
+from training.datasets.label_maps import class_names, listed_keys, semantic_samples
 from training.datasets.layout import Needed, OnSkip, require
 from training.datasets.sample import Sample
 
@@ -62,12 +62,10 @@ def open_pascal_voc(root: Path, split: str, on_skip: OnSkip) -> Iterator[Sample]
             Needed(names, f"names of split {split}", page),
         ],
     )
-    keys = listed_keys(names)
-    require_pairs(NAME, keys, images, label_maps)
     return semantic_samples(
         dataset=NAME,
         split=split,
-        keys=keys,
+        keys=listed_keys(NAME, names, images, label_maps),
         images=images,
         label_maps=label_maps,
         classes=CLASSES,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from text4seg.masks import to_grid, upsample
 from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
-from training.nano.batch import padded
 from training.nano.evaluate import (
     Answer,
     Item,
@@ -39,13 +38,12 @@ from training.nano.evaluate import (
     scene_items,
     well_formed,
 )
-from training.nano.losses import mean_embedding
-from training.nano.naming import teach_names
 from training.nano.photos import Photo, load_photos
 from training.nano.pool import STRIDE, Pool, make_pool, split_photos, split_sprites
 from training.nano.questions import GRID
+from training.nano.recipe import kept, name_cells_first
 from training.nano.sprites import Sprite, load_sprites
-from training.nano.start import new_model, phrase_tokens
+from training.nano.start import new_model
 from training.nano.tokenizer import build_tokenizer, known_words
 from training.nano.train import STATE, Pace, Subjects, train
 from training.nano.weights import PUBLISHED, Pretrained
@@ -61,8 +59,6 @@ NAMING_SCENES, IMAGES, QUESTIONS = 8, 4, 2
 """Scenes of a step that teaches names; images of a step with questions, and questions about each."""
 PEAK_RATE = 1e-3
 POOL_SEED, HELD_SEED = 40, 41
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +130,6 @@ def load_material(sprites: Path, photos: Path | None, names: int) -> Material:
     )
 
 
-def kept(file: Path, make: Callable[[], Made]) -> Made:
-    """Return what a file holds, made and written now unless an earlier run has left it."""
-    if not file.exists():
-        torch.save(make(), file.with_suffix(".partial"))
-        file.with_suffix(".partial").replace(file)
-    # Files of our own; some have numpy arrays in them, which torch calls unsafe.
-    made: Made = torch.load(file, weights_only=False)
-    return made
-
-
 class Laboratory:
     """Trains and measures variants; what several of them share is made once and kept.
 
@@ -204,18 +190,12 @@ class Laboratory:
         model.tower.eval()
         model.connector.mean, model.connector.deviation = pool.statistics(model.tower)
 
-        def named() -> dict[str, Any]:
-            nouns = padded(phrase_tokens(tokenizer, [OTHERS, *self.material.nouns]))
-            classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
-            steps = self.settings.naming_steps
-            teach_names(model, pool, classes, 0.0, steps=steps, scenes=NAMING_SCENES)
-            return {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
-
-        learned = kept(self.out / f"names-{variant.grid}.pt", named)
-        model.tower.load_state_dict(learned["tower"])
-        model.connector.load_state_dict(learned["connector"])
+        naming, steps = self.settings.naming_steps, self.settings.steps
+        file = self.out / f"names-{variant.grid}.pt"
+        name_cells_first(
+            file, model, tokenizer, pool, self.material.nouns, steps=naming, scenes=NAMING_SCENES
+        )
         subjects = Subjects(self.material.nouns, self.material.nouns, {})
-        steps = self.settings.steps
         pace = Pace(0.0, steps, images=IMAGES, questions=QUESTIONS, peak_rate=PEAK_RATE, keep_every=50)
         torch.manual_seed(variant.seed)
         train(model, tokenizer, pool, subjects, folder, pace, seed=variant.seed, clock=time.process_time)

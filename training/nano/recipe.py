@@ -3,10 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -31,6 +31,8 @@ SHARD = 1600
 """Scenes per file."""
 COMPOSED = 0.6
 """Share of composed scenes; the others are photographs."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +106,56 @@ def run(
     else:
         go_on_from(model, recipe.start)
     torch.nn.Module.to(model, recipe.device)
-    name_cells_first(recipe, model, tokenizer, pool, material.subjects, clock)
+    name_cells_first(
+        recipe.out / "names.pt",
+        model,
+        tokenizer,
+        pool,
+        material.subjects.nouns,
+        recipe.pace.naming,
+        scenes=min(SCENES, len(pool)),
+        seed=recipe.seed,
+        clock=clock,
+    )
     train(model, tokenizer, pool, material.subjects, recipe.out, recipe.pace, seed=recipe.seed, clock=clock)
 
 
+def kept(file: Path, make: Callable[[], Made], *, weights_only: bool = False) -> Made:
+    """Return what a file holds, made and written now unless an earlier run has left it.
+
+    Files of our own; those of scenes have numpy arrays in them, which torch does not count as weights.
+    """
+    if not file.exists():
+        torch.save(make(), file.with_suffix(".partial"))
+        file.with_suffix(".partial").replace(file)
+    made: Made = torch.load(file, weights_only=weights_only, mmap=True, map_location="cpu")
+    return made
+
+
 def name_cells_first(
-    recipe: Recipe,
+    file: Path,
     model: Text4SegNanoForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
     pool: Pool,
-    subjects: Subjects,
-    clock: Callable[[], float],
+    nouns: Sequence[str],
+    minutes: float = 0.0,
+    *,
+    steps: int = 0,
+    scenes: int = SCENES,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Teach tower and connector names, unless an earlier run has left them."""
-    file = recipe.out / "names.pt"
-    if not file.exists():
-        nouns = padded(phrase_tokens(tokenizer, [OTHERS, *subjects.nouns])).to(model.device)
-        classes = mean_embedding(model.embed_tokens.weight, nouns).detach()
-        teach_names(
-            model,
-            pool,
-            classes,
-            recipe.pace.naming,
-            scenes=min(SCENES, len(pool)),
-            seed=recipe.seed,
-            clock=clock,
-        )
-        learned = {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
-        torch.save(learned, file.with_suffix(".partial"))
-        file.with_suffix(".partial").replace(file)
-    learned = torch.load(file, map_location=model.device, weights_only=True)
-    model.tower.load_state_dict(learned["tower"])
-    model.connector.load_state_dict(learned["connector"])
+    """Teach tower and connector names, as `teach_names` does, unless an earlier run has left them."""
+
+    def learned() -> dict[str, Any]:
+        tokens = padded(phrase_tokens(tokenizer, [OTHERS, *nouns])).to(model.device)
+        classes = mean_embedding(model.embed_tokens.weight, tokens).detach()
+        teach_names(model, pool, classes, minutes, steps=steps, scenes=scenes, seed=seed, clock=clock)
+        return {"tower": model.tower.state_dict(), "connector": model.connector.state_dict()}
+
+    names = kept(file, learned, weights_only=True)
+    model.tower.load_state_dict(names["tower"])
+    model.connector.load_state_dict(names["connector"])
 
 
 def load_material(recipe: Recipe) -> Material:
@@ -219,20 +239,16 @@ def fingerprint(values: object) -> str:
 
 def load_part(recipe: Recipe, material: Material, tower: VisionTower, number: int) -> dict[str, Any]:
     """Return one part of the pool, drawn now unless an earlier run has left it."""
-    file = recipe.out / f"scenes-{number:03d}.pt"
-    if not file.exists():
-        count = min(SHARD, recipe.scenes - number * SHARD)
-        made = make_pool(
+
+    def drawn() -> dict[str, Any]:
+        return make_pool(
             tower,
             material.photos,
             material.sprites,
-            count,
+            min(SHARD, recipe.scenes - number * SHARD),
             composed=COMPOSED,
             seed=recipe.seed * 1000 + number,
             grid=Text4SegNanoConfig(**recipe.sizes).grid,
         )
-        torch.save(made, file.with_suffix(".partial"))
-        file.with_suffix(".partial").replace(file)
-    # A file of our own, with numpy arrays in it, which torch calls unsafe.
-    part: dict[str, Any] = torch.load(file, weights_only=False, mmap=True)
-    return part
+
+    return kept(recipe.out / f"scenes-{number:03d}.pt", drawn)
