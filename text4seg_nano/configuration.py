@@ -14,7 +14,8 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         num_image_layers: Layers in which visual tokens see only each other, before any text.
         num_hidden_layers: Layers of the language model; the last one is the readout.
         tower: Name of the timm architecture of the vision tower.
-        image_size: Side of the square input image in pixels.
+        image_size: Side of the square input image in pixels, a multiple of 32; what the tower sees in it is
+            pooled into the cells of the grid.
         grid: Rows (and columns) of the descriptor grid; one visual token per cell.
         tower_channels: Channels of the two tower outputs: stride 16, and the head at stride 32.
         asked_bias: Added to how much a cell is asked for when answering, not when learning: above zero more
@@ -38,7 +39,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         tower: str = "tf_efficientnet_lite2",
         tower_channels: tuple[int, int] = (120, 1280),
         tower_classes: int = 1000,
-        image_size: int = 256,
+        image_size: int = 384,
         grid: int = 16,
         rms_norm_eps: float = 1e-5,
         image_token_id: int = 1,

@@ -68,7 +68,7 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         """Map the tower's features of stride 16 into word-embedding space.
 
         Args:
-            middle: float [batch, channels, grid, grid].
+            middle: float [batch, channels, image size / 16, image size / 16].
 
         Returns:
             float [batch, grid * grid, hidden].

@@ -89,16 +89,17 @@ class Connector(nn.Module):
         """Return visual tokens, float [batch, grid * grid, hidden], row-major.
 
         Args:
-            middle: Stride-16 features, float [batch, channels, grid, grid].
-            head: Head features, float [batch, channels, grid / 2, grid / 2].
+            middle: Features of stride 16, float [batch, channels, image size / 16, image size / 16].
+            head: Features of stride 32, float [batch, channels, image size / 32, image size / 32].
             class_logits: The tower's class logits at each place of the head,
-                float [batch, grid / 2, grid / 2, classes].
+                float [batch, image size / 32, image size / 32, classes].
         """
         return self.project(self.features(middle, head)) + self.expected_words(class_logits)
 
     def features(self, middle: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
         """Return both tower features of each cell, float [batch, grid * grid, channels]."""
         size = (self.grid, self.grid)
+        middle = functional.interpolate(middle, size=size, mode="area")
         head = functional.interpolate(head, size=size, mode="bilinear", align_corners=False)
         return torch.cat([middle, head], dim=1).flatten(2).transpose(1, 2)
 

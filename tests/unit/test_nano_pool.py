@@ -10,7 +10,7 @@ from text4seg_nano import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
 from training.nano.colours import COLOURS
 from training.nano.photos import load_photos
-from training.nano.pool import BATCH, CLEAR, UNKNOWN, Pool, features, make_pool
+from training.nano.pool import BATCH, CLEAR, UNKNOWN, Pool, features, make_pool, softened
 from training.nano.questions import GRID
 from training.nano.scenes import photo_scene
 from training.nano.sprites import load_sprites
@@ -68,7 +68,7 @@ def test_sprites_alone(tower, data):
 
 
 def test_finer_grids_show_the_same_scenes(tower, data, part):
-    fine = make_pool(tower, *data, 3, composed=0.5, seed=4, grid=32)
+    fine = make_pool(tower, *data, 3, composed=0.5, seed=4, grid=32, side=512)
     assert fine["middle"].shape == (BATCH, TOWER["tower_channels"][0], 32, 32)
     for (names, shares, *rest), (fine_names, fine_shares, *fine_rest) in zip(
         part["meta"], fine["meta"], strict=True
@@ -82,11 +82,22 @@ def test_finer_grids_show_the_same_scenes(tower, data, part):
 
 def test_features_are_those_of_the_tower(tower, data):
     scene = photo_scene(data[0][0], np.random.default_rng(0), augment=False)
-    found = features(tower, [scene])
+    found = features(tower, [scene.image], 256)
     pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 127.5 - 1.0
     with torch.inference_mode():
         true, _ = tower(pixels)
     assert (found.float() - true).abs().mean() < 0.05 * true.abs().mean()
+
+
+def test_larger_scenes_show_the_same_things_and_half_of_them_lose_their_detail(tower, data, part):
+    large = make_pool(tower, *data, 3, composed=0.5, seed=4, side=384, drawn=384)
+    assert large["middle"].shape == (BATCH, TOWER["tower_channels"][0], 24, 24)
+    assert {shares.shape[1:] for _, shares, *_ in large["meta"]} == {(GRID, GRID)}
+    rng = np.random.default_rng(0)
+    image = np.zeros((384, 384, 3), np.uint8)
+    sides = [len(softened(image, rng)) for _ in range(40)]
+    assert set(sides) == {256, 384}
+    assert len(softened(image[:256, :256], rng)) == 256
 
 
 def pool_of(*meta):

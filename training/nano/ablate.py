@@ -39,7 +39,7 @@ from training.nano.evaluate import (
     well_formed,
 )
 from training.nano.photos import Photo, load_photos
-from training.nano.pool import STRIDE, Pool, make_pool, split_photos, split_sprites
+from training.nano.pool import Pool, make_pool, split_photos, split_sprites
 from training.nano.questions import GRID
 from training.nano.recipe import kept, name_cells_first
 from training.nano.sprites import Sprite, load_sprites
@@ -58,6 +58,8 @@ SIZES = {
 NAMING_SCENES, IMAGES, QUESTIONS = 8, 4, 2
 """Scenes of a step that teaches names; images of a step with questions, and questions about each."""
 PEAK_RATE = 1e-3
+STRIDE = 16
+"""Pixels of the tower's input per cell."""
 POOL_SEED, HELD_SEED = 40, 41
 
 
@@ -209,7 +211,9 @@ class Laboratory:
             self.pretrained.load_tower(tower)
             tower.eval()
             known, sprites, count = self.material.known, self.material.sprites, self.settings.scenes
-            return make_pool(tower, known, sprites, count, composed=1.0, seed=POOL_SEED, grid=grid)
+            return make_pool(
+                tower, known, sprites, count, composed=1.0, seed=POOL_SEED, grid=grid, side=grid * STRIDE
+            )
 
         return kept(self.out / f"scenes-{grid}.pt", drawn)
 

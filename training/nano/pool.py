@@ -16,7 +16,7 @@ from text4seg_nano.vision import VisionTower
 from training.nano.colours import colour_of
 from training.nano.photos import Photo, held_out
 from training.nano.questions import GRID
-from training.nano.scenes import Scene, composed_scene, mixed_photo_scene
+from training.nano.scenes import SIDE, Scene, composed_scene, mixed_photo_scene, resized
 from training.nano.sprites import Sprite
 
 BATCH = 16
@@ -24,10 +24,10 @@ BATCH = 16
 CLEAR, MIXED = 110, 25
 """A cell (0..255) shows a thing above the first share, and "others" when all things together stay below the
 second."""
-STRIDE = 16
-"""Pixels of the tower's input per cell."""
 UNKNOWN = -100
 """The label of cells that teach nothing."""
+SOFTENED = 0.5
+"""Share of larger scenes that lose their detail, as pictures from elsewhere have little."""
 STATISTICS_FROM = 400
 """Scenes whose features are counted for their mean and deviation."""
 
@@ -60,10 +60,20 @@ def colours(scene: Scene) -> list[str]:
     ]
 
 
+def softened(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return some of the images that are larger than `SIDE` made smaller."""
+    if len(image) <= SIDE or rng.random() >= SOFTENED:
+        return image
+    return resized(image, (SIDE, SIDE), cv2.INTER_AREA)
+
+
 @torch.inference_mode()
-def features(tower: VisionTower, scenes: Sequence[Scene], grid: int = GRID) -> torch.Tensor:
-    """Return the tower's features of stride 16 in half precision, [scenes, channels, grid, grid]."""
-    pixels = torch.stack([pixel_values(scene.image, grid * STRIDE) for scene in scenes])
+def features(tower: VisionTower, images: Sequence[NDArray[np.uint8]], side: int) -> torch.Tensor:
+    """Return the tower's features of stride 16 of images squashed to a square of `side` pixels.
+
+    Half precision, [images, channels, side / 16, side / 16].
+    """
+    pixels = torch.stack([pixel_values(image, side) for image in images])
     pixels = pixels.to(memory_format=torch.channels_last)
     device = next(tower.parameters()).device
     with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -79,6 +89,8 @@ def make_pool(
     composed: float,
     seed: int,
     grid: int = GRID,
+    side: int = SIDE,
+    drawn: int = SIDE,
 ) -> dict[str, Any]:
     """Draw scenes and compute their features.
 
@@ -90,22 +102,25 @@ def make_pool(
         composed: Share of composed scenes; the others are photographs.
         seed: Draws everything.
         grid: Rows and columns of cells. The scenes do not depend on it.
+        side: Side in pixels of the images that the tower sees.
+        drawn: Side in pixels of the scenes as they are drawn.
 
     Returns:
-        ``middle`` float16 [count, channels, grid, grid], and ``meta``: for each scene the names, the covered
-        shares of `cells`, whether all names are annotated, the photograph's id or -1, and the `colours`.
+        ``middle`` float16 [count, channels, side / 16, side / 16], and ``meta``: for each scene the names,
+        the covered shares of `cells`, whether all names are annotated, the photograph's id or -1, and the
+        `colours`.
     """
     rng = np.random.default_rng(seed)
     middle: list[torch.Tensor] = []
     meta: list[Any] = []
     for _ in tqdm(range(-(-count // BATCH)), desc="scenes", unit="batch"):
         scenes = [
-            composed_scene(photos, sprites, rng, varied=True)
+            composed_scene(photos, sprites, rng, varied=True, side=drawn)
             if not photos or rng.random() < composed
-            else mixed_photo_scene(photos, rng)
+            else mixed_photo_scene(photos, rng, side=drawn)
             for _ in range(BATCH)
         ]
-        middle.append(features(tower, scenes, grid))
+        middle.append(features(tower, [softened(scene.image, rng) for scene in scenes], side))
         meta += [
             (scene.names, cells(scene, grid), scene.complete, scene.source, colours(scene))
             for scene in scenes
@@ -134,7 +149,7 @@ class Pool:
         return len(self.meta)
 
     def features(self, picks: Sequence[int]) -> torch.Tensor:
-        """Return the tower's features of scenes, float16 [picks, channels, grid, grid]."""
+        """Return the tower's features of scenes, float16 [picks, channels, side / 16, side / 16]."""
         return torch.stack([part["middle"][row] for part, row in map(self.at.__getitem__, picks)])
 
     def labels(self, index: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ from training.nano.losses import mean_embedding
 from training.nano.naming import SCENES, teach_names
 from training.nano.photos import Photo, held_out, load_captions, load_categories, load_photos
 from training.nano.pool import Pool, make_pool, split_photos, split_sprites
+from training.nano.scenes import SIDE
 from training.nano.sprites import Sprite, load_sprites
 from training.nano.start import new_model, phrase_tokens
 from training.nano.tokenizer import build_tokenizer, known_words
@@ -240,6 +241,8 @@ def fingerprint(values: object) -> str:
 def load_part(recipe: Recipe, material: Material, tower: VisionTower, number: int) -> dict[str, Any]:
     """Return one part of the pool, drawn now unless an earlier run has left it."""
 
+    config = Text4SegNanoConfig(**recipe.sizes)
+
     def drawn() -> dict[str, Any]:
         return make_pool(
             tower,
@@ -248,7 +251,9 @@ def load_part(recipe: Recipe, material: Material, tower: VisionTower, number: in
             min(SHARD, recipe.scenes - number * SHARD),
             composed=COMPOSED,
             seed=recipe.seed * 1000 + number,
-            grid=Text4SegNanoConfig(**recipe.sizes).grid,
+            grid=config.grid,
+            side=config.image_size,
+            drawn=max(SIDE, config.image_size),
         )
 
     return kept(recipe.out / f"scenes-{number:03d}.pt", drawn)

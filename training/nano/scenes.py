@@ -15,7 +15,7 @@ from training.nano.photos import Photo
 from training.nano.sprites import Sprite
 
 SIDE = 256
-"""Side of a scene in pixels: the input size of the vision tower."""
+"""Side of a scene in pixels, unless it is drawn larger."""
 
 
 @dataclass(slots=True)
@@ -23,9 +23,9 @@ class Scene:
     """One training image.
 
     Attributes:
-        image: uint8 RGB [SIDE, SIDE, 3].
+        image: uint8 RGB [side, side, 3].
         names: Name of each instance.
-        masks: Visible pixels of each instance, bool [SIDE, SIDE].
+        masks: Visible pixels of each instance, bool [side, side].
         complete: Whether things of the photograph's other categories would have been annotated.
         source: Id of the photograph, for captions; -1 where captions do not hold.
     """
@@ -39,14 +39,15 @@ class Scene:
     def paste(self, name: str, picture: NDArray[np.uint8], left: int, top: int) -> None:
         """Lay an RGBA picture over the scene; what it covers is no longer visible."""
         height, width = picture.shape[:2]
-        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, SIDE), min(top + height, SIDE)
+        side = len(self.image)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, side), min(top + height, side)
         if x1 <= x0 or y1 <= y0:
             return
         part = picture[y0 - top : y1 - top, x0 - left : x1 - left]
         alpha = part[..., 3:].astype(np.float32) / 255.0
         area = self.image[y0:y1, x0:x1]
         self.image[y0:y1, x0:x1] = (area * (1 - alpha) + part[..., :3] * alpha).astype(np.uint8)
-        mask = np.zeros((SIDE, SIDE), bool)
+        mask = np.zeros((side, side), bool)
         mask[y0:y1, x0:x1] = alpha[..., 0] > 0.5
         for other in self.masks:
             other &= ~mask
@@ -66,7 +67,7 @@ def jitter(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
     return np.clip(shifted, 0, 255).astype(np.uint8)
 
 
-def photo_scene(photo: Photo, rng: np.random.Generator, *, augment: bool = True) -> Scene:
+def photo_scene(photo: Photo, rng: np.random.Generator, *, augment: bool = True, side: int = SIDE) -> Scene:
     """Return a photograph squashed to a square; augmented ones are cropped, flipped and changed in colour."""
     height, width = photo.image.shape[:2]
     box = (0, 0, width, height)
@@ -79,7 +80,7 @@ def photo_scene(photo: Photo, rng: np.random.Generator, *, augment: bool = True)
     flip = augment and rng.random() < 0.5
 
     def squash(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        part = resized(array[box[1] : box[3], box[0] : box[2]], (SIDE, SIDE), cv2.INTER_AREA)
+        part = resized(array[box[1] : box[3], box[0] : box[2]], (side, side), cv2.INTER_AREA)
         return np.ascontiguousarray(part[:, ::-1]) if flip else part
 
     image = squash(photo.image)
@@ -120,7 +121,9 @@ def transformed(picture: NDArray[np.uint8], side: int, rng: np.random.Generator)
     return np.dstack([jitter(picture[..., :3], rng), picture[..., 3]])
 
 
-def background(photos: Sequence[Photo], rng: np.random.Generator, *, varied: bool = False) -> Scene:
+def background(
+    photos: Sequence[Photo], rng: np.random.Generator, *, varied: bool = False, side: int = SIDE
+) -> Scene:
     """Return what sprites are laid on: a part of a photograph, or a plain gradient.
 
     A few hundred photographs are soon known by heart. Varied ones are therefore turned, changed in colour, or
@@ -128,12 +131,12 @@ def background(photos: Sequence[Photo], rng: np.random.Generator, *, varied: boo
     """
     if not photos or rng.random() < 0.15:
         corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
-        return Scene(resized(corners, (SIDE, SIDE), cv2.INTER_LINEAR))
-    scene = photo_scene(photos[int(rng.integers(len(photos)))], rng)
+        return Scene(resized(corners, (side, side), cv2.INTER_LINEAR))
+    scene = photo_scene(photos[int(rng.integers(len(photos)))], rng, side=side)
     if not varied:
         return scene
     if rng.random() < 0.4:
-        other = photo_scene(photos[int(rng.integers(len(photos)))], rng).image
+        other = photo_scene(photos[int(rng.integers(len(photos)))], rng, side=side).image
         quarter = np.ascontiguousarray(np.rot90(other, int(rng.integers(4))))
         share = float(rng.uniform(0.3, 0.7))
         scene = Scene(np.asarray(cv2.addWeighted(scene.image, share, quarter, 1 - share, 0), np.uint8))
@@ -144,7 +147,12 @@ def background(photos: Sequence[Photo], rng: np.random.Generator, *, varied: boo
 
 
 def composed_scene(
-    photos: Sequence[Photo], sprites: Sequence[Sprite], rng: np.random.Generator, *, varied: bool = False
+    photos: Sequence[Photo],
+    sprites: Sequence[Sprite],
+    rng: np.random.Generator,
+    *,
+    varied: bool = False,
+    side: int = SIDE,
 ) -> Scene:
     """Return a background with one to five sprites; now and then the same one twice.
 
@@ -152,7 +160,7 @@ def composed_scene(
     teaches many names and that what stands out need not be what is asked for; some sprites have their hues
     turned, so that a name comes in several colours; and backgrounds are varied.
     """
-    scene = background(photos, rng, varied=varied)
+    scene = background(photos, rng, varied=varied, side=side)
     scene.source = -1
     if varied and rng.random() < 0.5:
         count = int(rng.integers(3, 10))
@@ -162,23 +170,23 @@ def composed_scene(
     if count > 1 and rng.random() < 0.35:
         chosen[1] = chosen[0]
     for sprite in chosen:
-        side = int(SIDE * rng.uniform(0.18, 0.6) / (1 + 0.12 * (count - 1)))
+        longest = int(side * rng.uniform(0.18, 0.6) / (1 + 0.12 * (count - 1)))
         drawn = sprite.load()
         if varied and rng.random() < 0.2:
             drawn = turned(drawn, int(rng.integers(20, 160)))
-        picture = transformed(drawn, side, rng)
+        picture = transformed(drawn, longest, rng)
         height, width = picture.shape[:2]
         left, top = (
-            int(rng.integers(-width // 6, SIDE - width * 5 // 6)),
-            int(rng.integers(-height // 6, SIDE - height * 5 // 6)),
+            int(rng.integers(-width // 6, side - width * 5 // 6)),
+            int(rng.integers(-height // 6, side - height * 5 // 6)),
         )
         scene.paste(sprite.noun, picture, left, top)
     return scene
 
 
-def mixed_photo_scene(photos: Sequence[Photo], rng: np.random.Generator) -> Scene:
+def mixed_photo_scene(photos: Sequence[Photo], rng: np.random.Generator, *, side: int = SIDE) -> Scene:
     """Return an augmented photograph; sometimes with instances of other photographs pasted on."""
-    scene = photo_scene(photos[int(rng.integers(len(photos)))], rng)
+    scene = photo_scene(photos[int(rng.integers(len(photos)))], rng, side=side)
     if rng.random() < 0.45:
         scene.source = -1
         for _ in range(int(rng.integers(1, 4))):
@@ -187,11 +195,11 @@ def mixed_photo_scene(photos: Sequence[Photo], rng: np.random.Generator) -> Scen
             if not large or not donor.complete:
                 continue
             index = large[int(rng.integers(len(large)))]
-            picture = transformed(cut_out(donor, index), int(SIDE * rng.uniform(0.25, 0.75)), rng)
+            picture = transformed(cut_out(donor, index), int(side * rng.uniform(0.25, 0.75)), rng)
             height, width = picture.shape[:2]
             left, top = (
-                int(rng.integers(-width // 4, max(1, SIDE - width * 3 // 4))),
-                int(rng.integers(-height // 4, max(1, SIDE - height * 3 // 4))),
+                int(rng.integers(-width // 4, max(1, side - width * 3 // 4))),
+                int(rng.integers(-height // 4, max(1, side - height * 3 // 4))),
             )
             scene.paste(donor.names[index], picture, left, top)
     return scene
