@@ -116,12 +116,19 @@ def wait_until_loaded(stub: GeneratorServiceStub, service: ChildService, most_s:
             return
 
 
-def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int], codec: Codec = Codec.RRLE) -> Answer:
-    """Ask one question over gRPC."""
+def ask(
+    stub: GeneratorServiceStub,
+    item: Item,
+    shape: tuple[int, int],
+    codec: Codec = Codec.RRLE,
+    *,
+    constrained: bool = True,
+) -> Answer:
+    """Ask one question over gRPC; if not constrained, without the grammar."""
     request = pb.GenerateRequest(
         image=item.image,
         turns=[pb.Turn(role=pb.ROLE_USER, text=dialogue.referring_question(item.phrase))],
-        constraint=pb.DescriptorConstraint(labels=[item.phrase]),
+        constraint=pb.DescriptorConstraint(labels=[item.phrase]) if constrained else None,
         logprobs=True,
     )
     text, tokens, finish, begun = "", [], pb.GenerateFinish(), time.perf_counter()
