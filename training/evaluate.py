@@ -112,9 +112,9 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[Connectio
         else:
             log = options.out / "services.log"
             started = services(options.checkpoint, options.refiner, options.threads, log)
-            address, process = stack.enter_context(started)
-            access = Access(address)
-            info = await wait_for(access, options.wait, process)
+            child = stack.enter_context(started)
+            access = Access(child.address)
+            info = await wait_for(access, options.wait, child)
         yield await stack.enter_async_context(connected(access)), info
 
 

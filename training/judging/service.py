@@ -3,10 +3,6 @@
 import asyncio
 import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -35,14 +31,13 @@ from text4seg.segmentation import (
 )
 from text4seg.v1 import segmentation_service_pb2 as pb
 from text4seg.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
+from training.child_service import ChildService, ServiceEndedError, child_service
 from training.judging.record import NONE
 from training.judging.record_file import JudgingError
 
-Process = subprocess.Popen[bytes]
 Result = TypeVar("Result")
 
 MAX_MESSAGE_BYTES = 64 << 20
-STOP_S = 30.0
 POLL_S = 0.2
 ATTEMPTS = 5
 """Calls of one question, when the service says that it is busy or not there yet."""
@@ -179,17 +174,18 @@ async def connected(access: Access) -> AsyncIterator[Connection]:
         yield Connection(channel, access.api_key)
 
 
-async def wait_for(access: Access, wait_s: float, process: Process | None = None) -> ModelInfo:
+async def wait_for(access: Access, wait_s: float, child: ChildService | None = None) -> ModelInfo:
     """Ask until the service answers, and until it knows its refiner if it is one that was started here.
 
     Raises:
-        JudgingError: it did not in time, does not let us in, is something else, or its process ended.
+        JudgingError: it did not in time, does not let us in, or is something else.
+        ServiceEndedError: it was started here, and has ended; `services` makes a JudgingError of it.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     while True:
-        if process is not None and process.poll() is not None:
-            raise JudgingError(f"the services ended at start with exit code {process.returncode}")
+        if child is not None:
+            child.check()
         try:
             async with connected(access) as connection:
                 info = await connection.info(5.0)
@@ -201,15 +197,13 @@ async def wait_for(access: Access, wait_s: float, process: Process | None = None
             if loop.time() > deadline:
                 raise JudgingError(f"no service answers at {access.address}: {failed.error}") from failed
         else:
-            if process is None or info.refiner_models or loop.time() > deadline:
+            if child is None or info.refiner_models or loop.time() > deadline:
                 return info
         await asyncio.sleep(POLL_S)
 
 
 @contextmanager
-def services(
-    checkpoint: Path, refiners: Sequence[str], threads: int, log: Path
-) -> Iterator[tuple[str, Process]]:
+def services(checkpoint: Path, refiners: Sequence[str], threads: int, log: Path) -> Iterator[ChildService]:
     """Run all three services on a free port of this machine, in a process of their own.
 
     Args:
@@ -219,49 +213,29 @@ def services(
         log: Takes what the services write.
 
     Yields:
-        The address, and the process, which may still be loading.
+        What was started, and may still be loading.
 
     Raises:
-        JudgingError: there is no such checkpoint, or the services are not installed.
+        JudgingError: there is no such checkpoint, the services are not installed, or they ended at start.
     """
     if not (checkpoint / "config.json").is_file():
         raise JudgingError(f"{checkpoint} is no checkpoint: it holds no config.json")
     if importlib.util.find_spec("services") is None or importlib.util.find_spec("pydantic_settings") is None:
         raise JudgingError("the services are not installed here: pip install '.[services]', or use --address")
     kinds = list(dict.fromkeys(_kind(name) for name in refiners if name != NONE)) or ["grabcut"]
-    environment = {
-        **os.environ, "T4S_GENERATOR_CHECKPOINT": str(checkpoint), "T4S_GENERATOR_THREADS": str(threads),
+    settings = {
+        "T4S_GENERATOR_CHECKPOINT": str(checkpoint), "T4S_GENERATOR_THREADS": str(threads),
         "T4S_REFINER_MODEL": kinds[0], "T4S_REFINER_EXTRA_MODELS": json.dumps(kinds[1:]),
         "T4S_ORCHESTRATOR_MAX_PHRASES": "1024",
     }  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "services", f"--address={address}", "--log-level=WARNING"]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        # A group of its own: Ctrl+C reaches this process only, which stops the child when it is done with it.
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, process_group=0
-        )
     try:
-        yield address, process
-    except JudgingError as error:
+        with child_service("services", settings, "--log-level=WARNING", log=log, own_group=True) as child:
+            yield child
+    except (JudgingError, ServiceEndedError) as error:
         last = log.read_text(errors="replace").strip().splitlines()[-1:]
         raise JudgingError("; ".join([str(error), *last])) from error
-    finally:
-        _stop(process)
 
 
 def _kind(refiner: str) -> str:
     """Return the setting that loads a refiner model: all of SAM's sizes are one."""
     return "sam" if refiner.startswith("sam") else refiner
-
-
-def _stop(process: Process) -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(STOP_S)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.kill()
-        process.wait()

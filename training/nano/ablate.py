@@ -28,6 +28,7 @@ from text4seg.masks import to_grid, upsample
 from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
+from training.child_service import ServiceEndedError
 from training.nano.evaluate import (
     Answer,
     Item,
@@ -362,7 +363,7 @@ def main(arguments: list[str] | None = None, pretrained: Pretrained = PUBLISHED)
                 print(f"{variant}:", flush=True)
                 results[variant] = laboratory.result(variant)
                 print(table(results), flush=True)
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
+    except (FileNotFoundError, FileExistsError, ServiceEndedError, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
 

@@ -9,11 +9,7 @@ refinement.
 import argparse
 import io
 import json
-import os
 import random
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +30,7 @@ from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
 from text4seg.scores import Calibration, TokenLogprob, patch_probabilities
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
+from training.child_service import ChildService, ServiceEndedError, child_service
 from training.judging.calibration import calibration_error, centres
 from training.nano.calibration import fit_calibration
 from training.nano.photos import Photo, load_categories, load_photos
@@ -81,51 +78,57 @@ class Answer:
 
 @contextmanager
 def generator(checkpoint: Path, threads: int) -> Iterator[GeneratorServiceStub]:
-    """Run a generator service on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {
-        **os.environ, "T4S_GENERATOR_ADDRESS": address, "T4S_GENERATOR_CHECKPOINT": str(checkpoint),
-        "T4S_GENERATOR_THREADS": str(threads), "T4S_GENERATOR_LOG_LEVEL": "WARNING",
+    """Run a generator service on a free port of this machine.
+
+    Raises:
+        ServiceEndedError: it ended at start; it has said why.
+    """
+    settings = {
+        "T4S_GENERATOR_CHECKPOINT": str(checkpoint), "T4S_GENERATOR_THREADS": str(threads),
+        "T4S_GENERATOR_LOG_LEVEL": "WARNING",
     }  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "services.generator"], env=environment)
-    try:
-        with grpc.insecure_channel(address) as channel:
-            stub = GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
-            wait_until_loaded(stub, process)
-            yield stub
-    finally:
-        process.terminate()
-        process.wait(30)
+    with (
+        child_service("services.generator", settings) as service,
+        grpc.insecure_channel(service.address) as channel,
+    ):
+        stub = GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
+        wait_until_loaded(stub, service)
+        yield stub
 
 
-def wait_until_loaded(
-    stub: GeneratorServiceStub, process: subprocess.Popen[bytes], most_s: float = 300
-) -> None:
+def wait_until_loaded(stub: GeneratorServiceStub, service: ChildService, most_s: float = 300) -> None:
     """Wait for the model.
 
     Raises:
-        grpc.RpcError: when it is not loaded in time, or its process has ended.
+        ServiceEndedError: its process has ended; it has said why.
+        grpc.RpcError: it is not loaded in time.
     """
     deadline = time.monotonic() + most_s
     while True:
         try:
             stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest(), timeout=5)
         except grpc.RpcError:
-            if process.poll() is not None or time.monotonic() > deadline:
+            service.check()
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
         else:
             return
 
 
-def ask(stub: GeneratorServiceStub, item: Item, shape: tuple[int, int], codec: Codec = Codec.RRLE) -> Answer:
-    """Ask one question over gRPC."""
+def ask(
+    stub: GeneratorServiceStub,
+    item: Item,
+    shape: tuple[int, int],
+    codec: Codec = Codec.RRLE,
+    *,
+    constrained: bool = True,
+) -> Answer:
+    """Ask one question over gRPC; if not constrained, without the grammar."""
     request = pb.GenerateRequest(
         image=item.image,
         turns=[pb.Turn(role=pb.ROLE_USER, text=dialogue.referring_question(item.phrase))],
-        constraint=pb.DescriptorConstraint(labels=[item.phrase]),
+        constraint=pb.DescriptorConstraint(labels=[item.phrase]) if constrained else None,
         logprobs=True,
     )
     text, tokens, finish, begun = "", [], pb.GenerateFinish(), time.perf_counter()
@@ -320,10 +323,10 @@ def main() -> None:
     draw = random.Random(options.seed)
     try:
         sets = held_out_sets(options.photos, options.sprites, options.scenes, draw, options.seed)
-    except FileNotFoundError as error:
+        with generator(options.checkpoint, options.threads) as stub:
+            figures, calibration = measure(stub, sets, options.limit, draw)
+    except (FileNotFoundError, ServiceEndedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
-    with generator(options.checkpoint, options.threads) as stub:
-        figures, calibration = measure(stub, sets, options.limit, draw)
     for name, value in figures.items():
         print(f"{name:32s} {value:8.3f}" if isinstance(value, float) else f"{name:32s} {value:8d}")
     print(f"best temperature {calibration.temperature}, bias {calibration.bias}")
