@@ -18,7 +18,7 @@ from text4seg.descriptors import Codec, LabelGrid, encode
 from text4seg.dialogue import answer_text
 from text4seg.errors import ImageNotFoundError, Text4SegError
 from text4seg.masks import upsample
-from text4seg.scores import Calibration, TokenLogprob
+from text4seg.scores import Calibrations, TokenLogprob
 from text4seg.segmentation import (
     FinishReason,
     GenerateFinish,
@@ -44,7 +44,7 @@ GENERATOR = GeneratorInfo(
     codec=Codec.RRLE,
     template_version="1",
     max_tokens=512,
-    calibration=Calibration(),
+    calibration=Calibrations(),
 )
 REFINER = RefinerInfo(model="fake-refiner", version="7", models=("fake-refiner", "other"))
 

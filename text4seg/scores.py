@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,36 @@ class Calibration:
 
 IDENTITY = Calibration()
 """Changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """Of the probabilities that come with an answer, each fitted on its own.
+
+    Attributes:
+        cells: of what each patch is called.
+        regions: of a region's score, which is the mean over calibrated patches.
+        nothing: of the no-target score, which is made from calibrated patches.
+    """
+
+    cells: Calibration = IDENTITY
+    regions: Calibration = IDENTITY
+    nothing: Calibration = IDENTITY
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Calibrations:
+        """Read what a checkpoint says: temperature and bias of cells, and below "regions" and "nothing".
+
+        Raises:
+            TypeError, ValueError, AttributeError: it is something else, or cannot be.
+        """
+        parts = (entry, entry.get("regions") or {}, entry.get("nothing") or {})
+        return cls(
+            *(
+                Calibration(float(part.get("temperature", 1.0)), float(part.get("bias", 0.0)))
+                for part in parts
+            )
+        )
 
 
 def patch_probabilities(

@@ -12,7 +12,7 @@ from services.generator.adapter import ADAPTER_ENTRY, CheckpointParts, adapter_e
 from text4seg.backbones import PromptForm, find_backbone
 from text4seg.descriptors import Codec
 from text4seg.errors import CheckpointError
-from text4seg.scores import Calibration
+from text4seg.scores import Calibrations
 
 _PARTS = {
     "weights": ("*.safetensors", "*.bin"),
@@ -50,7 +50,7 @@ class CheckpointFacts:
     codec: Codec
     template_version: str
     image_size: tuple[int, int] | None
-    calibration: Calibration
+    calibration: Calibrations
     prompt: PromptForm | None
 
 
@@ -96,7 +96,6 @@ def read_facts(checkpoint: Path, adapter: Path | None = None) -> CheckpointFacts
 
 
 def _facts(parts: CheckpointParts, config: dict[str, Any], entry: dict[str, Any]) -> CheckpointFacts:
-    calibration = entry.get("calibration") or {}
     model_type = str(config["model_type"])
     prompt, image_size = _profile(entry.get("backbone"), model_type)
     if entry.get("image_size") is not None:
@@ -109,10 +108,7 @@ def _facts(parts: CheckpointParts, config: dict[str, Any], entry: dict[str, Any]
         codec=Codec(entry["codec"]),
         template_version=str(entry["template_version"]),
         image_size=image_size,
-        calibration=Calibration(
-            temperature=float(calibration.get("temperature", 1.0)),
-            bias=float(calibration.get("bias", 0.0)),
-        ),
+        calibration=Calibrations.read(entry.get("calibration") or {}),
         prompt=prompt,
     )
 

@@ -15,7 +15,7 @@ from services.generator.answer_grammar import answer_sentence_of
 from services.generator.images import ImageReader
 from text4seg.descriptors import Codec, LabelGrid, encode
 from text4seg.dialogue import TEMPLATE_VERSION, answer_text
-from text4seg.scores import Calibration, TokenLogprob
+from text4seg.scores import Calibrations, TokenLogprob
 from text4seg.segmentation import (
     DescriptorConstraint,
     FinishReason,
@@ -72,7 +72,7 @@ class ScriptedModel:
             codec=codec,
             template_version=TEMPLATE_VERSION,
             max_tokens=_MAX_TOKENS,
-            calibration=Calibration(),
+            calibration=Calibrations(),
         )
 
     async def write(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:

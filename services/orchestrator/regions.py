@@ -12,6 +12,7 @@ from text4seg.descriptors import decode_answer
 from text4seg.errors import DescriptorMalformedError, ImageInvalidError, InternalError
 from text4seg.masks import Box, box_of, mask_area, split_instances, upsample
 from text4seg.scores import (
+    Calibration,
     TokenLogprob,
     label_probabilities,
     mask_score,
@@ -70,10 +71,12 @@ class Reading:
     Attributes:
         result: the descriptor.
         probabilities: float64 [rows, cols], calibrated, that each cell carries the label it was given.
+        calibration: of region scores.
     """
 
     result: DescriptorResult
     probabilities: NDArray[np.float64]
+    calibration: Calibration
 
 
 def read_answer(
@@ -100,16 +103,16 @@ def read_answer(
     if strict and decoding.report.lossy:
         first = decoding.report.lossy[0]
         raise DescriptorMalformedError(first.detail, first.row, first.column)
-    probabilities = patch_probabilities(decoding, written.tokens, generator.calibration)
+    probabilities = patch_probabilities(decoding, written.tokens, generator.calibration.cells)
     result = DescriptorResult(
         phrase=phrase,
         text=written.text,
         grid=decoding.grid,
         report=decoding.report,
         finish_reason=written.finish_reason,
-        no_target_score=no_target_score(decoding.grid, probabilities),
+        no_target_score=no_target_score(decoding.grid, probabilities, generator.calibration.nothing),
     )
-    return Reading(result, probabilities)
+    return Reading(result, probabilities, generator.calibration.regions)
 
 
 def coarse_regions(
@@ -140,7 +143,9 @@ def coarse_regions(
     for label in grid.present if labels is None else [one for one in labels if one in grid.present]:
         cells = grid.mask(label)
         parts = split_instances(cells) if options.split_instances else (cells,)
-        scored = [(label, part, mask_score(reading.probabilities, part)) for part in parts]
+        scored = [
+            (label, part, mask_score(reading.probabilities, part, reading.calibration)) for part in parts
+        ]
         pieces += sorted(scored, key=_falling)
     if labels is None:
         pieces.sort(key=_falling)

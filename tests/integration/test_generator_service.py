@@ -25,6 +25,7 @@ from text4seg.errors import (
     OverloadedError,
     QueryInvalidError,
 )
+from text4seg.scores import Calibration, Calibrations
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from text4seg.wire import error_from_rpc, generator_info_from_proto
@@ -88,7 +89,7 @@ async def test_info_is_what_the_checkpoint_says(checkpoint):
     async with serving(checkpoint=checkpoint) as stub:
         info = generator_info_from_proto(await stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest()))
     assert (info.model, info.engine, info.shape) == ("tiny-llava", "hf", SHAPE)
-    assert (info.calibration.temperature, info.calibration.bias) == (1.5, -0.25)
+    assert info.calibration == Calibrations(Calibration(1.5, -0.25))
 
 
 async def test_questions_asked_at_once_are_answered_in_turn(checkpoint):

@@ -16,7 +16,7 @@ from tests.triton_server import FAKE_VLLM, Triton, triton_model
 from text4seg.descriptors import decode_strict
 from text4seg.dialogue import find_blocks, referring_question
 from text4seg.errors import ImageInvalidError, InternalError, QueryInvalidError
-from text4seg.scores import Calibration
+from text4seg.scores import Calibration, Calibrations
 from text4seg.segmentation import DescriptorConstraint, FinishReason, GenerateRequest, TextChunk, Turn
 
 
@@ -37,7 +37,7 @@ async def collect(model: TritonTextModel, *turns: str, **fields: Any) -> list[Te
 async def test_it_is_described_by_its_configuration(model: TritonTextModel) -> None:
     assert (model.info.model, model.info.version, model.info.engine) == ("fake-vllm", "fake-1", "triton")
     assert (model.info.shape, model.info.max_tokens) == ((2, 3), 77)
-    assert model.info.calibration == Calibration(2.0, 0.5)
+    assert model.info.calibration == Calibrations(Calibration(2.0, 0.5))
 
 
 async def test_the_answer_is_what_the_grammar_asks_for_without_the_lead(

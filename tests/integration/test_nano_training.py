@@ -14,12 +14,20 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import text4seg_nano  # noqa: F401 - registers the model's classes
 from tests.nano_data import write_photos, write_sprites
 from tests.tiny_nano import SIZES, TOWER, tiny_tokenizer
-from text4seg.scores import Calibration
+from text4seg.scores import Calibration, Calibrations
 from training.judging.calibration import calibration_error, centres
 from training.nano.__main__ import main
 from training.nano.batch import Collator, padded
 from training.nano.calibration import fit_calibration
-from training.nano.evaluate import photo_items, scene_items, well_formed, write_calibration
+from training.nano.evaluate import (
+    Answer,
+    Item,
+    calibration_figures,
+    photo_items,
+    scene_items,
+    well_formed,
+    write_calibration,
+)
 from training.nano.losses import LOSS_WEIGHTS, losses, mean_embedding
 from training.nano.naming import teach_names, weights_of
 from training.nano.photos import load_photos
@@ -390,7 +398,25 @@ def test_calibration_finds_the_scaling_that_data_were_drawn_with():
 
 def test_a_calibration_is_written_where_serving_reads_it(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"text4seg": {"model": "m"}, "hidden_size": 8}))
-    write_calibration(tmp_path, Calibration(temperature=1.5, bias=0.25))
+    fitted = Calibrations(Calibration(1.5, 0.25), Calibration(2.0, -0.5), Calibration(bias=0.75))
+    write_calibration(tmp_path, fitted)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["hidden_size"] == 8
-    assert config["text4seg"] == {"model": "m", "calibration": {"temperature": 1.5, "bias": 0.25}}
+    assert config["text4seg"]["model"] == "m"
+    assert Calibrations.read(config["text4seg"]["calibration"]) == fitted
+
+
+def test_every_probability_is_calibrated_on_answers_it_was_not_fitted_to():
+    draw, rng = random.Random(0), np.random.default_rng(0)
+    answers = []
+    for number in range(2000):
+        truth = np.zeros((8, 8), bool)
+        truth[:4, :4] = number % 2
+        sure = rng.uniform(0.6, 0.99)
+        right = bool(rng.random() < sure**3)  # answers are surer than they should be
+        mask = truth[::2, ::2] if right else ~truth[::2, ::2]
+        answers.append((Item(b"", "cat", truth), Answer(mask, np.full((4, 4), sure), True)))
+    figures, fitted = calibration_figures(answers, (4, 4), draw)
+    for name in ("calibration error", "calibration error, regions", "calibration error, nothing there"):
+        assert figures[name] < 0.7 * figures[f"{name} uncalibrated"], name
+    assert fitted.cells != fitted.regions != fitted.nothing

@@ -5,6 +5,7 @@ import pytest
 from services.generator.checkpoint import fingerprint, read_facts
 from text4seg.descriptors import Codec
 from text4seg.errors import CheckpointError
+from text4seg.scores import Calibration, Calibrations
 
 ENTRY = {
     "model": "tiny",
@@ -12,7 +13,7 @@ ENTRY = {
     "codec": "i-rle",
     "template_version": "7",
     "image_size": [256, 320],
-    "calibration": {"temperature": 2.0, "bias": 0.5},
+    "calibration": {"temperature": 2.0, "bias": 0.5, "nothing": {"temperature": 1.5}},
 }
 
 
@@ -36,7 +37,7 @@ def test_facts_are_read(tmp_path):
     assert facts.codec is Codec.IRLE
     assert facts.template_version == "7"
     assert facts.image_size == (256, 320)
-    assert (facts.calibration.temperature, facts.calibration.bias) == (2.0, 0.5)
+    assert facts.calibration == Calibrations(Calibration(2.0, 0.5), nothing=Calibration(1.5))
 
 
 def test_optional_facts_have_defaults(tmp_path):
@@ -44,7 +45,7 @@ def test_optional_facts_have_defaults(tmp_path):
     facts = read_facts(path)
     assert facts.model == "named"
     assert facts.image_size is None
-    assert (facts.calibration.temperature, facts.calibration.bias) == (1.0, 0.0)
+    assert facts.calibration == Calibrations()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,8 @@ def test_optional_facts_have_defaults(tmp_path):
         ({**ENTRY, "image_size": [256, -1]}, "image_size"),
         ({**ENTRY, "calibration": {"temperature": 0}}, "calibrate"),
         ({**ENTRY, "calibration": [1, 2]}, "text4seg"),
+        ({**ENTRY, "calibration": {"regions": {"temperature": -1}}}, "calibrate"),
+        ({**ENTRY, "calibration": {"nothing": 3}}, "text4seg"),
     ],
 )
 def test_bad_entry_is_one_clear_line(tmp_path, entry, says):

@@ -33,7 +33,7 @@ from tests.segmenting import (
 )
 from text4seg.dialogue import conditioned_question, open_question, referring_question
 from text4seg.masks import Box
-from text4seg.scores import Calibration
+from text4seg.scores import Calibration, Calibrations
 from text4seg.segmentation import (
     CacheOutcome,
     GridRow,
@@ -79,9 +79,25 @@ async def test_a_surer_model_gives_a_higher_score() -> None:
 async def test_the_models_calibration_applies() -> None:
     generator = FakeGenerator(asks_for(ANSWERS))
     plain = await segmenter(generator).answer(phrases("cat"), FOREVER)
-    generator.description = replace(generator.description, calibration=Calibration(bias=-3.0))
+    generator.description = replace(generator.description, calibration=Calibrations(Calibration(bias=-3.0)))
     doubtful = await segmenter(generator).answer(phrases("cat"), FOREVER)
     assert doubtful.regions[0].score < plain.regions[0].score
+
+
+async def test_scores_of_regions_and_of_nothing_there_have_calibrations_of_their_own() -> None:
+    generator = FakeGenerator(asks_for(ANSWERS), logprob=math.log(0.9))
+    plain = await segmenter(generator).answer(phrases("cat"), FOREVER)
+    regions = Calibrations(regions=Calibration(bias=-1.0))
+    generator.description = replace(generator.description, calibration=regions)
+    modest = await segmenter(generator).answer(phrases("cat"), FOREVER)
+    assert modest.regions[0].score < plain.regions[0].score
+    assert modest.no_target_score == plain.no_target_score
+    generator.description = replace(
+        generator.description, calibration=Calibrations(nothing=Calibration(bias=1.0))
+    )
+    doubtful = await segmenter(generator).answer(phrases("cat"), FOREVER)
+    assert doubtful.regions[0].score == plain.regions[0].score
+    assert doubtful.no_target_score > plain.no_target_score
 
 
 async def test_nothing_there_is_an_answer_without_regions() -> None:

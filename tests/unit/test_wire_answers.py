@@ -26,7 +26,7 @@ from tests.wire_strategies import (
 )
 from text4seg import wire
 from text4seg.descriptors import Codec
-from text4seg.scores import Calibration, TokenLogprob
+from text4seg.scores import Calibration, Calibrations, TokenLogprob
 from text4seg.segmentation import (
     CacheOutcome,
     ChatFinish,
@@ -158,8 +158,13 @@ def test_refine_answers_survive(answer: RefineAnswer) -> None:
 
 
 def test_infos_survive() -> None:
-    generator = GeneratorInfo("nano", "abc", "hf", (16, 24), Codec.IRLE, "1", 900, Calibration(1.5, -0.25))
-    assert wire.generator_info_from_proto(through(wire.generator_info_to_proto(generator))) == generator
+    calibration = Calibrations(Calibration(1.5, -0.25), Calibration(2.0), Calibration(bias=0.5))
+    generator = GeneratorInfo("nano", "abc", "hf", (16, 24), Codec.IRLE, "1", 900, calibration)
+    written = through(wire.generator_info_to_proto(generator))
+    assert wire.generator_info_from_proto(written) == generator
+    written.ClearField("region_calibration")
+    written.ClearField("no_target_calibration")
+    assert wire.generator_info_from_proto(written).calibration == Calibrations(calibration.cells)
     refiner = RefinerInfo("grabcut", "1", ("grabcut", "identity"), ("1", "2"))
     assert wire.refiner_info_from_proto(through(wire.refiner_info_to_proto(refiner))) == refiner
     model = ModelInfo(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from text4seg.descriptors import Codec
-from text4seg.scores import Calibration, TokenLogprob
+from text4seg.scores import Calibrations, TokenLogprob
 from text4seg.segmentation.answers import FinishReason
 from text4seg.segmentation.equality import equal_fields, repr_fields
 from text4seg.segmentation.requests import Turn
@@ -79,7 +79,7 @@ class GeneratorInfo:
         codec: how it writes descriptors.
         template_version: version of the templates that it was trained with.
         max_tokens: most tokens of one answer.
-        calibration: of its confidence.
+        calibration: of the probabilities that come with its answers.
     """
 
     model: str
@@ -89,7 +89,7 @@ class GeneratorInfo:
     codec: Codec
     template_version: str
     max_tokens: int
-    calibration: Calibration
+    calibration: Calibrations
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#text4seg/v1/generator_service.proto\x12\x0btext4seg.v1\x1a\x1egoogle/protobuf/duration.proto\"5\n\x04Turn\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.text4seg.v1.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\"&\n\x14\x44\x65scriptorConstraint\x12\x0e\n\x06labels\x18\x01 \x03(\t\"\xb3\x01\n\x0fGenerateRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12 \n\x05turns\x18\x02 \x03(\x0b\x32\x11.text4seg.v1.Turn\x12:\n\nconstraint\x18\x03 \x01(\x0b\x32!.text4seg.v1.DescriptorConstraintH\x00\x88\x01\x01\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x10\n\x08logprobs\x18\x05 \x01(\x08\x42\r\n\x0b_constraint\";\n\x0cTokenLogprob\x12\r\n\x05\x62\x65gin\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"\x8a\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x08logprobs\x18\x02 \x03(\x0b\x32\x19.text4seg.v1.TokenLogprob\x12\x30\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.text4seg.v1.GenerateFinishH\x00\x88\x01\x01\x42\t\n\x07_finish\"\x94\x02\n\x0eGenerateFinish\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.text4seg.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12\x15\n\rforced_tokens\x18\x04 \x01(\x05\x12-\n\nqueue_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cprefill_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x64\x65\x63ode_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\x17GetGeneratorInfoRequest\"\xeb\x01\n\x18GetGeneratorInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x11\n\tgrid_rows\x18\x04 \x01(\x05\x12\x14\n\x0cgrid_columns\x18\x05 \x01(\x05\x12\r\n\x05\x63odec\x18\x06 \x01(\t\x12\x18\n\x10template_version\x18\x07 \x01(\t\x12\x12\n\nmax_tokens\x18\x08 \x01(\x05\x12\x1f\n\x17\x63\x61libration_temperature\x18\t \x01(\x02\x12\x18\n\x10\x63\x61libration_bias\x18\n \x01(\x02*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xbe\x01\n\x10GeneratorService\x12I\n\x08Generate\x12\x1c.text4seg.v1.GenerateRequest\x1a\x1d.text4seg.v1.GenerateResponse0\x01\x12_\n\x10GetGeneratorInfo\x12$.text4seg.v1.GetGeneratorInfoRequest\x1a%.text4seg.v1.GetGeneratorInfoResponseBLZJgithub.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1;text4segv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#text4seg/v1/generator_service.proto\x12\x0btext4seg.v1\x1a\x1egoogle/protobuf/duration.proto\"5\n\x04Turn\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.text4seg.v1.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\"&\n\x14\x44\x65scriptorConstraint\x12\x0e\n\x06labels\x18\x01 \x03(\t\"\xb3\x01\n\x0fGenerateRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12 \n\x05turns\x18\x02 \x03(\x0b\x32\x11.text4seg.v1.Turn\x12:\n\nconstraint\x18\x03 \x01(\x0b\x32!.text4seg.v1.DescriptorConstraintH\x00\x88\x01\x01\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x10\n\x08logprobs\x18\x05 \x01(\x08\x42\r\n\x0b_constraint\";\n\x0cTokenLogprob\x12\r\n\x05\x62\x65gin\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"\x8a\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x08logprobs\x18\x02 \x03(\x0b\x32\x19.text4seg.v1.TokenLogprob\x12\x30\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.text4seg.v1.GenerateFinishH\x00\x88\x01\x01\x42\t\n\x07_finish\"\x94\x02\n\x0eGenerateFinish\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.text4seg.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x03 \x01(\x05\x12\x15\n\rforced_tokens\x18\x04 \x01(\x05\x12-\n\nqueue_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cprefill_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x64\x65\x63ode_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\x17GetGeneratorInfoRequest\"\xda\x02\n\x18GetGeneratorInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x11\n\tgrid_rows\x18\x04 \x01(\x05\x12\x14\n\x0cgrid_columns\x18\x05 \x01(\x05\x12\r\n\x05\x63odec\x18\x06 \x01(\t\x12\x18\n\x10template_version\x18\x07 \x01(\t\x12\x12\n\nmax_tokens\x18\x08 \x01(\x05\x12\x1f\n\x17\x63\x61libration_temperature\x18\t \x01(\x02\x12\x18\n\x10\x63\x61libration_bias\x18\n \x01(\x02\x12\x34\n\x12region_calibration\x18\x0b \x01(\x0b\x32\x18.text4seg.v1.Calibration\x12\x37\n\x15no_target_calibration\x18\x0c \x01(\x0b\x32\x18.text4seg.v1.Calibration\"0\n\x0b\x43\x61libration\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xbe\x01\n\x10GeneratorService\x12I\n\x08Generate\x12\x1c.text4seg.v1.GenerateRequest\x1a\x1d.text4seg.v1.GenerateResponse0\x01\x12_\n\x10GetGeneratorInfo\x12$.text4seg.v1.GetGeneratorInfoRequest\x1a%.text4seg.v1.GetGeneratorInfoResponseBLZJgithub.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1;text4segv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'text4seg.v1.generator_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZJgithub.com/text4seg/text4seg-serving/clients/go/gen/text4seg/v1;text4segv1'
-  _globals['_ROLE']._serialized_start=1107
-  _globals['_ROLE']._serialized_end=1170
-  _globals['_FINISHREASON']._serialized_start=1172
-  _globals['_FINISHREASON']._serialized_end=1267
+  _globals['_ROLE']._serialized_start=1268
+  _globals['_ROLE']._serialized_end=1331
+  _globals['_FINISHREASON']._serialized_start=1333
+  _globals['_FINISHREASON']._serialized_end=1428
   _globals['_TURN']._serialized_start=84
   _globals['_TURN']._serialized_end=137
   _globals['_DESCRIPTORCONSTRAINT']._serialized_start=139
@@ -52,7 +52,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETGENERATORINFOREQUEST']._serialized_start=842
   _globals['_GETGENERATORINFOREQUEST']._serialized_end=867
   _globals['_GETGENERATORINFORESPONSE']._serialized_start=870
-  _globals['_GETGENERATORINFORESPONSE']._serialized_end=1105
-  _globals['_GENERATORSERVICE']._serialized_start=1270
-  _globals['_GENERATORSERVICE']._serialized_end=1460
+  _globals['_GETGENERATORINFORESPONSE']._serialized_end=1216
+  _globals['_CALIBRATION']._serialized_start=1218
+  _globals['_CALIBRATION']._serialized_end=1266
+  _globals['_GENERATORSERVICE']._serialized_start=1431
+  _globals['_GENERATORSERVICE']._serialized_end=1621
 # @@protoc_insertion_point(module_scope)

@@ -99,7 +99,7 @@ class GetGeneratorInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetGeneratorInfoResponse(_message.Message):
-    __slots__ = ("model", "version", "engine", "grid_rows", "grid_columns", "codec", "template_version", "max_tokens", "calibration_temperature", "calibration_bias")
+    __slots__ = ("model", "version", "engine", "grid_rows", "grid_columns", "codec", "template_version", "max_tokens", "calibration_temperature", "calibration_bias", "region_calibration", "no_target_calibration")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,8 @@ class GetGeneratorInfoResponse(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_BIAS_FIELD_NUMBER: _ClassVar[int]
+    REGION_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    NO_TARGET_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     engine: str
@@ -120,4 +122,14 @@ class GetGeneratorInfoResponse(_message.Message):
     max_tokens: int
     calibration_temperature: float
     calibration_bias: float
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., engine: _Optional[str] = ..., grid_rows: _Optional[int] = ..., grid_columns: _Optional[int] = ..., codec: _Optional[str] = ..., template_version: _Optional[str] = ..., max_tokens: _Optional[int] = ..., calibration_temperature: _Optional[float] = ..., calibration_bias: _Optional[float] = ...) -> None: ...
+    region_calibration: Calibration
+    no_target_calibration: Calibration
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., engine: _Optional[str] = ..., grid_rows: _Optional[int] = ..., grid_columns: _Optional[int] = ..., codec: _Optional[str] = ..., template_version: _Optional[str] = ..., max_tokens: _Optional[int] = ..., calibration_temperature: _Optional[float] = ..., calibration_bias: _Optional[float] = ..., region_calibration: _Optional[_Union[Calibration, _Mapping]] = ..., no_target_calibration: _Optional[_Union[Calibration, _Mapping]] = ...) -> None: ...
+
+class Calibration(_message.Message):
+    __slots__ = ("temperature", "bias")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    bias: float
+    def __init__(self, temperature: _Optional[float] = ..., bias: _Optional[float] = ...) -> None: ...

@@ -2,7 +2,7 @@
 
 from text4seg.descriptors import Codec
 from text4seg.labels import check_shape
-from text4seg.scores import Calibration
+from text4seg.scores import IDENTITY, Calibration, Calibrations
 from text4seg.segmentation import (
     GeneratorInfo,
     GeneratorSummary,
@@ -82,8 +82,10 @@ def generator_info_to_proto(info: GeneratorInfo) -> generator_pb2.GetGeneratorIn
         codec=info.codec.value,
         template_version=info.template_version,
         max_tokens=info.max_tokens,
-        calibration_temperature=info.calibration.temperature,
-        calibration_bias=info.calibration.bias,
+        calibration_temperature=info.calibration.cells.temperature,
+        calibration_bias=info.calibration.cells.bias,
+        region_calibration=_calibration_to_proto(info.calibration.regions),
+        no_target_calibration=_calibration_to_proto(info.calibration.nothing),
     )
 
 
@@ -102,10 +104,23 @@ def generator_info_from_proto(message: generator_pb2.GetGeneratorInfoResponse) -
             codec=Codec(message.codec),
             template_version=message.template_version,
             max_tokens=message.max_tokens,
-            calibration=Calibration(
-                temperature=message.calibration_temperature, bias=message.calibration_bias
+            calibration=Calibrations(
+                cells=Calibration(message.calibration_temperature, message.calibration_bias),
+                regions=_calibration_from_proto(message, "region_calibration"),
+                nothing=_calibration_from_proto(message, "no_target_calibration"),
             ),
         )
+
+
+def _calibration_to_proto(calibration: Calibration) -> generator_pb2.Calibration:
+    return generator_pb2.Calibration(temperature=calibration.temperature, bias=calibration.bias)
+
+
+def _calibration_from_proto(message: generator_pb2.GetGeneratorInfoResponse, field: str) -> Calibration:
+    if not message.HasField(field):
+        return IDENTITY
+    part: generator_pb2.Calibration = getattr(message, field)
+    return Calibration(part.temperature, part.bias)
 
 
 def refiner_info_to_proto(info: RefinerInfo) -> refiner_pb2.GetRefinerInfoResponse:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import grpc
@@ -23,15 +23,23 @@ from PIL import Image
 from tqdm import tqdm
 
 from text4seg import dialogue
-from text4seg.descriptors import Codec, Decoding, decode_answer, decode_strict
+from text4seg.descriptors import OTHERS, Codec, Decoding, LabelGrid, decode_answer, decode_strict
 from text4seg.errors import DescriptorMalformedError
 from text4seg.masks import box_of, upsample
-from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
-from text4seg.scores import Calibration, TokenLogprob, patch_probabilities
+from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU, iou
+from text4seg.scores import (
+    IDENTITY,
+    Calibration,
+    Calibrations,
+    TokenLogprob,
+    mask_score,
+    no_target_score,
+    patch_probabilities,
+)
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from training.child_service import ChildService, ServiceEndedError, child_service
-from training.judging.calibration import calibration_error, centres
+from training.judging.calibration import REGION_IOU, calibration_error, centres
 from training.nano.calibration import fit_calibration
 from training.nano.photos import Photo, load_categories, load_photos
 from training.nano.pool import split_photos, split_sprites
@@ -190,22 +198,57 @@ def report(name: str, answers: Sequence[tuple[Item, Answer]]) -> dict[str, float
     }
 
 
+Told = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""Probabilities, and what came true."""
+
+
+def cells_told(answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int]) -> Told:
+    """Return how sure answers were of what each cell is called, and whether it is that."""
+    right = [centres(item.truth, shape) == answer.mask for item, answer in answers]
+    told = np.concatenate([answer.confidence.ravel() for _, answer in answers])
+    return told, np.concatenate(right, axis=None)
+
+
+def regions_told(answers: Sequence[tuple[Item, Answer]], cells: Calibration) -> Told:
+    """Return the scores of the regions that were found, and whether they are the right ones."""
+    told, right = [], []
+    for item, answer in answers:
+        if answer.mask.any():
+            told.append(mask_score(cells.apply(answer.confidence), answer.mask))
+            mask = upsample(answer.mask, (item.truth.shape[0], item.truth.shape[1]))
+            right.append(iou(mask, item.truth) > REGION_IOU)
+    return np.array(told), np.array(right, bool)
+
+
+def nothing_told(answers: Sequence[tuple[Item, Answer]], cells: Calibration) -> Told:
+    """Return the no-target scores of answers, and whether nothing was there."""
+    told = []
+    for item, answer in answers:
+        grid = LabelGrid((OTHERS, item.phrase), answer.mask.astype(np.int16))
+        told.append(no_target_score(grid, cells.apply(answer.confidence)))
+    return np.array(told), np.array([not item.truth.any() for item, _ in answers])
+
+
 def calibration_figures(
     answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int], draw: random.Random
-) -> tuple[dict[str, float], Calibration]:
-    """Fit the calibration to one half of the answers; return its error on the other half, and without it."""
-    halves: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
+) -> tuple[dict[str, float], Calibrations]:
+    """Fit the calibrations to one half of the answers; return their errors on the other half, and without."""
     shuffled = draw.sample(list(answers), len(answers))
-    for half in (shuffled[::2], shuffled[1::2]):
-        confidence = np.concatenate([answer.confidence.ravel() for _, answer in half])
-        right = [centres(item.truth, shape) == answer.mask for item, answer in half]
-        halves.append((confidence, np.concatenate(right, axis=None)))
-    calibration = fit_calibration(*halves[0])
-    confidence, right_there = halves[1]
-    return {
-        "calibration error": calibration_error(calibration.apply(confidence), right_there),
-        "calibration error uncalibrated": calibration_error(confidence, right_there),
-    }, calibration
+    half, other = shuffled[::2], shuffled[1::2]
+    cells = fit_calibration(*cells_told(half, shape))
+    fitted = Calibrations(
+        cells, fit_calibration(*regions_told(half, cells)), fit_calibration(*nothing_told(half, cells))
+    )
+    figures: dict[str, float] = {}
+    for name, calibration, (told, right), (before, right_before) in (
+        ("calibration error", fitted.cells, cells_told(other, shape), cells_told(other, shape)),
+        ("regions", fitted.regions, regions_told(other, cells), regions_told(other, IDENTITY)),
+        ("nothing there", fitted.nothing, nothing_told(other, cells), nothing_told(other, IDENTITY)),
+    ):
+        title = name if name == "calibration error" else f"calibration error, {name}"
+        figures[title] = calibration_error(calibration.apply(told), right)
+        figures[f"{title} uncalibrated"] = calibration_error(before, right_before)
+    return figures, fitted
 
 
 def photo_items(
@@ -275,7 +318,7 @@ def held_out_sets(
 
 def measure(
     stub: GeneratorServiceStub, sets: dict[str, Items], limit: int, draw: random.Random
-) -> tuple[dict[str, float], Calibration]:
+) -> tuple[dict[str, float], Calibrations]:
     """Ask all questions, at most `limit` of each set unless it is 0; return figures and a calibration."""
     info = stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest())
     shape, codec = (info.grid_rows, info.grid_columns), Codec(info.codec)
@@ -297,11 +340,12 @@ def measure(
     return figures | errors, calibration
 
 
-def write_calibration(checkpoint: Path, calibration: Calibration) -> None:
-    """Write the calibration into the checkpoint's ``config.json``, where serving reads it."""
+def write_calibration(checkpoint: Path, calibrations: Calibrations) -> None:
+    """Write the calibrations into the checkpoint's ``config.json``, where serving reads them."""
     file = checkpoint / "config.json"
     config = json.loads(file.read_text())
-    config["text4seg"]["calibration"] = {"temperature": calibration.temperature, "bias": calibration.bias}
+    written = asdict(calibrations)
+    config["text4seg"]["calibration"] = {**written.pop("cells"), **written}
     file.write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -329,7 +373,7 @@ def main() -> None:
         parser.exit(1, f"{parser.prog}: {error}\n")
     for name, value in figures.items():
         print(f"{name:32s} {value:8.3f}" if isinstance(value, float) else f"{name:32s} {value:8d}")
-    print(f"best temperature {calibration.temperature}, bias {calibration.bias}")
+    print(f"fitted: {calibration}")
     if options.calibrate:
         write_calibration(options.checkpoint, calibration)
     options.out.parent.mkdir(parents=True, exist_ok=True)

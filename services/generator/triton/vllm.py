@@ -27,7 +27,7 @@ from text4seg.descriptors import Codec
 from text4seg.ebnf import answer_ebnf
 from text4seg.errors import CheckpointError, QueryInvalidError
 from text4seg.grammar import DescriptorGrammar
-from text4seg.scores import Calibration
+from text4seg.scores import Calibrations
 from text4seg.segmentation import GenerateRequest, GeneratorInfo
 
 PARAMETER = "text4seg"
@@ -72,7 +72,6 @@ def read_model(name: str, parameter: str) -> VllmModel:
         family, backbone = found
         rows, columns = (int(side) for side in entry["grid"])
         height, width = (int(side) for side in entry.get("image_size") or [backbone.image_side] * 2)
-        calibration = entry.get("calibration") or {}
         return VllmModel(
             name=name,
             image_size=(height, width),
@@ -85,10 +84,7 @@ def read_model(name: str, parameter: str) -> VllmModel:
                 codec=Codec(entry["codec"]),
                 template_version=str(entry["template_version"]),
                 max_tokens=int(entry["max_tokens"]),
-                calibration=Calibration(
-                    temperature=float(calibration.get("temperature", 1.0)),
-                    bias=float(calibration.get("bias", 0.0)),
-                ),
+                calibration=Calibrations.read(entry.get("calibration") or {}),
             ),
             lora=str(entry.get("lora") or ""),
         )

@@ -595,12 +595,16 @@ type GetGeneratorInfoResponse struct {
 	TemplateVersion string `protobuf:"bytes,7,opt,name=template_version,json=templateVersion,proto3" json:"template_version,omitempty"`
 	// Most tokens of one answer.
 	MaxTokens int32 `protobuf:"varint,8,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
-	// Calibration of the model's confidence: logits are divided by this temperature. 1: uncalibrated.
+	// Calibration of what each cell is called: logits are divided by this temperature. 1: uncalibrated.
 	CalibrationTemperature float32 `protobuf:"fixed32,9,opt,name=calibration_temperature,json=calibrationTemperature,proto3" json:"calibration_temperature,omitempty"`
-	// Calibration of the model's confidence: added to the scaled logits.
+	// Calibration of what each cell is called: added to the scaled logits.
 	CalibrationBias float32 `protobuf:"fixed32,10,opt,name=calibration_bias,json=calibrationBias,proto3" json:"calibration_bias,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Calibration of a region's score, the mean over its calibrated cells. Absent: none.
+	RegionCalibration *Calibration `protobuf:"bytes,11,opt,name=region_calibration,json=regionCalibration,proto3" json:"region_calibration,omitempty"`
+	// Calibration of the no-target score, made from calibrated cells. Absent: none.
+	NoTargetCalibration *Calibration `protobuf:"bytes,12,opt,name=no_target_calibration,json=noTargetCalibration,proto3" json:"no_target_calibration,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *GetGeneratorInfoResponse) Reset() {
@@ -703,6 +707,75 @@ func (x *GetGeneratorInfoResponse) GetCalibrationBias() float32 {
 	return 0
 }
 
+func (x *GetGeneratorInfoResponse) GetRegionCalibration() *Calibration {
+	if x != nil {
+		return x.RegionCalibration
+	}
+	return nil
+}
+
+func (x *GetGeneratorInfoResponse) GetNoTargetCalibration() *Calibration {
+	if x != nil {
+		return x.NoTargetCalibration
+	}
+	return nil
+}
+
+// How far probabilities can be believed, fitted on held-out images: sigmoid(logit(p) / temperature + bias).
+type Calibration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Logits are divided by it; above 0.
+	Temperature float32 `protobuf:"fixed32,1,opt,name=temperature,proto3" json:"temperature,omitempty"`
+	// Added to the scaled logits.
+	Bias          float32 `protobuf:"fixed32,2,opt,name=bias,proto3" json:"bias,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Calibration) Reset() {
+	*x = Calibration{}
+	mi := &file_text4seg_v1_generator_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Calibration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Calibration) ProtoMessage() {}
+
+func (x *Calibration) ProtoReflect() protoreflect.Message {
+	mi := &file_text4seg_v1_generator_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Calibration.ProtoReflect.Descriptor instead.
+func (*Calibration) Descriptor() ([]byte, []int) {
+	return file_text4seg_v1_generator_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Calibration) GetTemperature() float32 {
+	if x != nil {
+		return x.Temperature
+	}
+	return 0
+}
+
+func (x *Calibration) GetBias() float32 {
+	if x != nil {
+		return x.Bias
+	}
+	return 0
+}
+
 var File_text4seg_v1_generator_service_proto protoreflect.FileDescriptor
 
 const file_text4seg_v1_generator_service_proto_rawDesc = "" +
@@ -742,7 +815,7 @@ const file_text4seg_v1_generator_service_proto_rawDesc = "" +
 	"\fprefill_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vprefillTime\x12:\n" +
 	"\vdecode_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"decodeTime\"\x19\n" +
-	"\x17GetGeneratorInfoRequest\"\xe6\x02\n" +
+	"\x17GetGeneratorInfoRequest\"\xfd\x03\n" +
 	"\x18GetGeneratorInfoResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -755,7 +828,12 @@ const file_text4seg_v1_generator_service_proto_rawDesc = "" +
 	"max_tokens\x18\b \x01(\x05R\tmaxTokens\x127\n" +
 	"\x17calibration_temperature\x18\t \x01(\x02R\x16calibrationTemperature\x12)\n" +
 	"\x10calibration_bias\x18\n" +
-	" \x01(\x02R\x0fcalibrationBias*?\n" +
+	" \x01(\x02R\x0fcalibrationBias\x12G\n" +
+	"\x12region_calibration\x18\v \x01(\v2\x18.text4seg.v1.CalibrationR\x11regionCalibration\x12L\n" +
+	"\x15no_target_calibration\x18\f \x01(\v2\x18.text4seg.v1.CalibrationR\x13noTargetCalibration\"C\n" +
+	"\vCalibration\x12 \n" +
+	"\vtemperature\x18\x01 \x01(\x02R\vtemperature\x12\x12\n" +
+	"\x04bias\x18\x02 \x01(\x02R\x04bias*?\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tROLE_USER\x10\x01\x12\x12\n" +
@@ -781,7 +859,7 @@ func file_text4seg_v1_generator_service_proto_rawDescGZIP() []byte {
 }
 
 var file_text4seg_v1_generator_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_text4seg_v1_generator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_text4seg_v1_generator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_text4seg_v1_generator_service_proto_goTypes = []any{
 	(Role)(0),                        // 0: text4seg.v1.Role
 	(FinishReason)(0),                // 1: text4seg.v1.FinishReason
@@ -793,7 +871,8 @@ var file_text4seg_v1_generator_service_proto_goTypes = []any{
 	(*GenerateFinish)(nil),           // 7: text4seg.v1.GenerateFinish
 	(*GetGeneratorInfoRequest)(nil),  // 8: text4seg.v1.GetGeneratorInfoRequest
 	(*GetGeneratorInfoResponse)(nil), // 9: text4seg.v1.GetGeneratorInfoResponse
-	(*durationpb.Duration)(nil),      // 10: google.protobuf.Duration
+	(*Calibration)(nil),              // 10: text4seg.v1.Calibration
+	(*durationpb.Duration)(nil),      // 11: google.protobuf.Duration
 }
 var file_text4seg_v1_generator_service_proto_depIdxs = []int32{
 	0,  // 0: text4seg.v1.Turn.role:type_name -> text4seg.v1.Role
@@ -802,18 +881,20 @@ var file_text4seg_v1_generator_service_proto_depIdxs = []int32{
 	5,  // 3: text4seg.v1.GenerateResponse.logprobs:type_name -> text4seg.v1.TokenLogprob
 	7,  // 4: text4seg.v1.GenerateResponse.finish:type_name -> text4seg.v1.GenerateFinish
 	1,  // 5: text4seg.v1.GenerateFinish.reason:type_name -> text4seg.v1.FinishReason
-	10, // 6: text4seg.v1.GenerateFinish.queue_time:type_name -> google.protobuf.Duration
-	10, // 7: text4seg.v1.GenerateFinish.prefill_time:type_name -> google.protobuf.Duration
-	10, // 8: text4seg.v1.GenerateFinish.decode_time:type_name -> google.protobuf.Duration
-	4,  // 9: text4seg.v1.GeneratorService.Generate:input_type -> text4seg.v1.GenerateRequest
-	8,  // 10: text4seg.v1.GeneratorService.GetGeneratorInfo:input_type -> text4seg.v1.GetGeneratorInfoRequest
-	6,  // 11: text4seg.v1.GeneratorService.Generate:output_type -> text4seg.v1.GenerateResponse
-	9,  // 12: text4seg.v1.GeneratorService.GetGeneratorInfo:output_type -> text4seg.v1.GetGeneratorInfoResponse
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	11, // 6: text4seg.v1.GenerateFinish.queue_time:type_name -> google.protobuf.Duration
+	11, // 7: text4seg.v1.GenerateFinish.prefill_time:type_name -> google.protobuf.Duration
+	11, // 8: text4seg.v1.GenerateFinish.decode_time:type_name -> google.protobuf.Duration
+	10, // 9: text4seg.v1.GetGeneratorInfoResponse.region_calibration:type_name -> text4seg.v1.Calibration
+	10, // 10: text4seg.v1.GetGeneratorInfoResponse.no_target_calibration:type_name -> text4seg.v1.Calibration
+	4,  // 11: text4seg.v1.GeneratorService.Generate:input_type -> text4seg.v1.GenerateRequest
+	8,  // 12: text4seg.v1.GeneratorService.GetGeneratorInfo:input_type -> text4seg.v1.GetGeneratorInfoRequest
+	6,  // 13: text4seg.v1.GeneratorService.Generate:output_type -> text4seg.v1.GenerateResponse
+	9,  // 14: text4seg.v1.GeneratorService.GetGeneratorInfo:output_type -> text4seg.v1.GetGeneratorInfoResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_text4seg_v1_generator_service_proto_init() }
@@ -829,7 +910,7 @@ func file_text4seg_v1_generator_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_text4seg_v1_generator_service_proto_rawDesc), len(file_text4seg_v1_generator_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
