@@ -16,7 +16,7 @@ GO_TOOL = CGO_ENABLED=0 GOBIN=$(CURDIR)/build/bin $(WITH_GO) go install
 GO_STUBS := $(WITH_GO) $(BIN)/buf generate --template clients/go/buf.gen.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check check-go go deploy-check gen lock baseline training train-nano train-light eval-nano evaluate clean
+.PHONY: help demo serve test test-images check check-go go deploy-check gen lock baseline training train-nano train-light eval-nano evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ serve: $(VENV)/.$(SERVER) ## Run all three services on this machine; the API is 
 
 test: $(VENV)/.dev ## Run every test; those of the Go client where there is Go
 	$(BIN)/python -m pytest
+
+test-images: $(VENV)/.dev ## Start the images' commands from packages installed as the Dockerfile does it (12 GB for a while)
+	$(BIN)/python -m pytest tests/e2e/test_image_trees.py --install -o timeout=1800 -o faulthandler_timeout=1900
 
 check: $(VENV)/.dev ## Run what CI runs besides the tests: style, types, protos, architecture, fresh stubs
 	$(BIN)/ruff check .

@@ -19,6 +19,14 @@ settings.register_profile("text4seg", deadline=None)
 settings.load_profile("text4seg")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--install",
+        action="store_true",
+        help="install the packages of each image anew for tests/e2e/test_image_trees.py (12 GB for a while)",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every coroutine test an end.
 

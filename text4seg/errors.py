@@ -34,9 +34,11 @@ class Text4SegError(Exception):
     Attributes:
         reason: name of the ``ErrorReason`` value, without the enum's prefix.
         message: text that is safe to show to a caller.
+        request_id: names the failed call in the logs of the service that answered it; empty where none did.
     """
 
     reason: ClassVar[str] = "INTERNAL"
+    request_id: str = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -102,7 +102,7 @@ def ports_agree(cluster: Cluster, facts: Facts) -> Iterator[str]:
 
 
 def graces_agree(cluster: Cluster, facts: Facts) -> Iterator[str]:
-    """A pod may live until its longest call is over."""
+    """A pod may live until its longest call is over, as far as settings bound it."""
     orchestrator = cluster.pod("orchestrator")
     told = orchestrator.container.variables if orchestrator else {}
     longest = float(told.get("T4S_ORCHESTRATOR_PEER_TIMEOUT_S", "inf"))

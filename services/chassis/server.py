@@ -274,6 +274,7 @@ async def _run(start: Callable[[], Awaitable[Sequence[RunningService]]]) -> None
         stop.cancel()
         hurry.cancel()
         await _stop_all(running, 0.0)
+        await asyncio.gather(serving, return_exceptions=True)  # told to stop while loading: no news
     _log.info("stopped")
 
 

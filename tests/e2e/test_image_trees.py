@@ -1,4 +1,8 @@
-"""The images' commands, run from what the images would hold: files and packages of each target, no more."""
+"""The images' commands, run from what the images would hold: files and packages of each target, no more.
+
+Packages are linked. With ``--install`` (``make test-images``) they are installed anew, as the Dockerfile
+does it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -20,25 +25,28 @@ from deploy.checks.facts import ROOT
 from deploy.checks.images import read_dockerfile
 from tests.image_tree import ImageTree, lay_out
 from text4seg import wire
-from text4seg.segmentation import ImageContent, PhraseQuery, SegmentOptions, SegmentRequest
+from text4seg.segmentation import ImageContent, PhraseQuery, RefineMode, SegmentOptions, SegmentRequest
 from text4seg.v1.segmentation_service_pb2_grpc import SegmentationServiceStub
 
 SERVICES = ("generator", "refiner", "orchestrator")
 PATIENT_S = 200
 IMPORT_ALL = """
-import importlib, json, pathlib, sys
+import importlib, importlib.util, json, pathlib, sys
 for path in sorted(pathlib.Path(".").rglob("*.py")):
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     if path.name != "__main__.py" and not name.startswith("services.chassis"):
         importlib.import_module(name)
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+loaded = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps({"loaded": loaded, "torch": importlib.util.find_spec("torch") is not None}))
 """
 
 
 @pytest.fixture(scope="module")
-def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageTree]:
-    stages = read_dockerfile()
-    return {name: lay_out(stages[name], stages, tmp_path_factory.mktemp(name)) for name in SERVICES}
+def trees(pytestconfig: pytest.Config) -> Iterator[dict[str, ImageTree]]:
+    stages, install = read_dockerfile(), bool(pytestconfig.getoption("--install"))
+    # Not pytest's own folders, which it keeps for a while: installed packages are large.
+    with TemporaryDirectory(prefix="text4seg-images-") as folder:
+        yield {name: lay_out(stages[name], stages, Path(folder) / name, install=install) for name in SERVICES}
 
 
 def test_what_is_installed_is_what_the_tests_run_with() -> None:
@@ -53,9 +61,10 @@ def test_what_is_installed_is_what_the_tests_run_with() -> None:
 def test_every_module_finds_what_it_imports(trees: dict[str, ImageTree], name: str) -> None:
     done = trees[name].run("python", "-c", IMPORT_ALL)
     assert done.returncode == 0, done.stderr
-    loaded = set(json.loads(done.stdout))
+    told = json.loads(done.stdout)
+    loaded = set(told["loaded"])
     assert {"services", "text4seg", "grpc"} <= loaded
-    assert ("torch" in loaded) == (name != "orchestrator")
+    assert ("torch" in loaded) == told["torch"] == (name != "orchestrator")
     assert ("cv2" in loaded) == (name == "refiner")
     assert not loaded & {"pytest", "text4seg_client", "training"}
 
@@ -135,14 +144,15 @@ def test_the_images_answer_a_call_and_write_nothing(trees: dict[str, ImageTree],
         public = stack.enter_context(running(trees["orchestrator"], tmp_path, **told))
         for container in (*peers.values(), public):
             container.wait_until_healthy()
-        asked = SegmentRequest(ImageContent(photograph()), PhraseQuery(("cat",)), SegmentOptions())
+        options = SegmentOptions(refine=RefineMode.REQUIRED)
+        asked = SegmentRequest(ImageContent(photograph()), PhraseQuery(("cat",)), options)
         with grpc.insecure_channel(public.address()) as channel:
             stub: Any = SegmentationServiceStub(channel)  # type: ignore[no-untyped-call]
             answer = wire.segment_answer_from_proto(
                 stub.Segment(wire.segment_request_to_proto(asked), timeout=PATIENT_S)
             )
         assert answer.versions.model.startswith("text4seg-nano")
-        assert [descriptor.phrase for descriptor in answer.descriptors] == ["cat"]
+        assert [(region.label, region.refined) for region in answer.regions] == [("cat", True)]
         assert [container.stop() for container in (public, *peers.values())] == [0, 0, 0]
     assert {name: tree.files() for name, tree in trees.items()} == before
     assert not any(tree.home.exists() for tree in trees.values())

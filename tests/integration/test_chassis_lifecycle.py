@@ -270,7 +270,8 @@ class Process:
     async def end(self) -> tuple[int, str]:
         """Wait for the exit; returns its code and standard error."""
         async with asyncio.timeout(60):
-            _, errors = await self.process.communicate()
+            output, errors = await self.process.communicate()
+        self.records += map(json.loads, output.splitlines())
         assert self.process.returncode is not None
         return self.process.returncode, errors.decode()
 
@@ -362,6 +363,7 @@ async def test_sigterm_while_loading_ends_the_process_cleanly(launch: Launch) ->
     service.process.send_signal(signal.SIGTERM)
 
     assert await service.end() == (0, "")
+    assert [record["message"] for record in service.records[-2:]] == ["draining", "stopped"]
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,7 @@ async def test_an_address_where_nobody_answers_is_not_tried_again(caller: Caller
     with pytest.raises(ServiceUnavailableError) as raised:
         await caller.call("127.0.0.1:1", "segment", picture(), "red")
     assert is_unreachable(raised.value)
+    assert raised.value.request_id == ""
     assert caller.slept == []
 
 

@@ -158,6 +158,7 @@ def test_bad_input_is_refused_by_field(
     with pytest.raises(error) as raised:
         client.segment(image, query, options)
     assert getattr(raised.value, "field", None) == field
+    assert raised.value.request_id
 
 
 def test_an_address_is_not_fetched(client: Client) -> None:

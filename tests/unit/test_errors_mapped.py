@@ -223,6 +223,13 @@ def test_a_failed_call_gives_the_domain_error() -> None:
     assert (error.field, error.description) == ("query", "no")
 
 
+def test_an_error_knows_which_call_it_ended() -> None:
+    status = wire.error_to_status(LabelInvalidError("query", "no"))
+    assert wire.error_from_status(status).request_id == ""
+    status.details.add().Pack(error_details_pb2.RequestInfo(request_id="abc-1"))
+    assert wire.error_from_status(status).request_id == "abc-1"
+
+
 def test_details_that_contradict_the_code_or_cannot_be_read_are_passed_over() -> None:
     mismatch = with_status(LabelInvalidError("query", "no"), grpc.StatusCode.UNAVAILABLE)
     damaged = failed_call(grpc.StatusCode.UNAVAILABLE, "gone", (("grpc-status-details-bin", b"\xff\xff"),))

@@ -112,12 +112,11 @@ def error_from_status(status: status_pb2.Status, peer: str = "") -> Text4SegErro
             is then PeerUnavailableError, and its refusal of our credentials InternalError: neither is
             anything that the caller of this service did.
     """
-    if peer and status.code in (code_pb2.UNAUTHENTICATED, code_pb2.PERMISSION_DENIED):
-        return InternalError(f"{peer} refuses this service's credentials: {status.message}")
-    info = error_details_pb2.ErrorInfo()
-    if _find(status, info) and info.domain == DOMAIN and info.reason in _BUILDERS:
-        return _BUILDERS[info.reason](status, info.metadata)
-    return _error_from_code(status, peer)
+    error = _error(status, peer)
+    request = error_details_pb2.RequestInfo()
+    if _find(status, request):
+        error.request_id = request.request_id
+    return error
 
 
 def error_from_rpc(error: "grpc.RpcError", peer: str = "") -> Text4SegError:
@@ -188,6 +187,15 @@ def _metadata(error: Text4SegError) -> dict[str, str]:
         case FeatureUnimplementedError():
             return {"feature": error.feature}
     return {}
+
+
+def _error(status: status_pb2.Status, peer: str) -> Text4SegError:
+    if peer and status.code in (code_pb2.UNAUTHENTICATED, code_pb2.PERMISSION_DENIED):
+        return InternalError(f"{peer} refuses this service's credentials: {status.message}")
+    info = error_details_pb2.ErrorInfo()
+    if _find(status, info) and info.domain == DOMAIN and info.reason in _BUILDERS:
+        return _BUILDERS[info.reason](status, info.metadata)
+    return _error_from_code(status, peer)
 
 
 def _error_from_code(status: status_pb2.Status, peer: str) -> Text4SegError:

@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/text4seg/text4seg-serving/clients/go/text4seg"
 )
@@ -149,6 +150,20 @@ func TestTokensAreAskedForBeforeEveryCall(t *testing.T) {
 	}
 	if _, err := client.Segment(t.Context(), picture, cat); !errors.Is(err, text4seg.ErrUnauthenticated) {
 		t.Errorf("without a token: %v", err)
+	}
+}
+
+func TestMetadataOfTheContextTravelsBesideTheKey(t *testing.T) {
+	fake := &fakeServer{}
+	client := serve(t, fake, []text4seg.Option{text4seg.WithAPIKey("secret")})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "mine-1")
+	if _, err := client.Segment(ctx, picture, cat); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{"x-request-id": "mine-1", "authorization": "Bearer secret"} {
+		if sent := fake.headers[0].Get(key); len(sent) != 1 || sent[0] != want {
+			t.Errorf("%s was sent as %q", key, sent)
+		}
 	}
 }
 

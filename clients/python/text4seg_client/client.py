@@ -71,7 +71,8 @@ class Client(ClientBase):
     Every method raises the domain errors of :mod:`text4seg.errors`, with the ``grpc.RpcError`` as cause:
     InvalidInputError, ImageNotFoundError, UnauthenticatedError, PermissionDeniedError, OverloadedError,
     ServiceUnavailableError, DeadlineExceededError, DescriptorMalformedError, FeatureUnimplementedError,
-    InternalError. A client that was closed raises RuntimeError.
+    InternalError. Their ``request_id`` names the call in the servers' logs. A client that was closed raises
+    RuntimeError.
     """
 
     segment = _blocking(calls.segment)
