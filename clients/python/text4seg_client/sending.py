@@ -7,7 +7,7 @@ them: they can be run to their end without an event loop.
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -25,7 +25,7 @@ from text4seg.segmentation import (
 )
 from text4seg.v1 import segmentation_service_pb2 as pb
 from text4seg_client.retry import Random, RetryPolicy, requested_delay
-from text4seg_client.tracing import trace_metadata
+from text4seg_client.tracing import call_span
 
 _Result = TypeVar("_Result")
 _Request = TypeVar("_Request", SegmentRequest, DetectRequest, ChatRequest)
@@ -122,7 +122,7 @@ class Sender:
 
     async def one(self, method: str, message: Any, deadline: float) -> Any:
         """Send a message and return the one that comes back."""
-        return await self._try(lambda left: self._call(method, message, left), deadline)
+        return await self._unary(method, lambda: message, deadline)
 
     async def answer(
         self, method: str, request: _Request, to_proto: Callable[[_Request], Any], deadline: float
@@ -142,20 +142,26 @@ class Sender:
         Until the first one has come the call may be tried again, afterwards it may not.
         """
 
-        async def send(small: _Request) -> tuple[Messages, Any]:
+        async def send(small: _Request) -> tuple[Messages, Any, ExitStack]:
             message = to_proto(small)
-            return await self._try(lambda left: self._open(method, message, left), deadline)
+            with ExitStack() as call:
+                headers = call.enter_context(call_span(method))
+                messages, first = await self._try(
+                    lambda left: self._open(method, message, left, headers), deadline
+                )
+                return messages, first, call.pop_all()
 
-        messages, first = await self._with_image(request, send, deadline)
-        async with aclosing(messages):
-            if first is None:
-                return
-            yield first
-            try:
-                async for message in messages:
-                    yield message
-            except grpc.RpcError as error:
-                raise wire.error_from_rpc(error) from error
+        messages, first, span = await self._with_image(request, send, deadline)
+        with span:
+            async with aclosing(messages):
+                if first is None:
+                    return
+                yield first
+                try:
+                    async for message in messages:
+                        yield message
+                except grpc.RpcError as error:
+                    raise wire.error_from_rpc(error) from error
 
     async def put(self, data: bytes, deadline: float) -> StoredImage:
         """Upload an image file in pieces."""
@@ -165,8 +171,7 @@ class Sender:
             for begin in range(0, max(len(data), 1), size):
                 yield pb.PutImageRequest(chunk=data[begin : begin + size])
 
-        response = await self._try(lambda left: self._call("PutImage", pieces(), left), deadline)
-        return wire.stored_image_from_proto(response)
+        return wire.stored_image_from_proto(await self._unary("PutImage", pieces, deadline))
 
     async def _with_image(
         self, request: _Request, send: Callable[[_Request], Awaitable[_Result]], deadline: float
@@ -208,12 +213,17 @@ class Sender:
             if waiting is not None:
                 await waiting
 
-    async def _call(self, method: str, request: Any, timeout_s: float) -> Any:
-        return await self.transport.call(method, request, timeout_s, self._headers())
+    async def _unary(self, method: str, request: Callable[[], Any], deadline: float) -> Any:
+        """Send a request, made anew for each attempt, and return the message that comes back."""
+        with call_span(method) as headers:
+            metadata = (*self._terms.metadata, *headers)
+            return await self._try(
+                lambda left: self.transport.call(method, request(), left, metadata), deadline
+            )
 
-    async def _open(self, method: str, request: Any, timeout_s: float) -> tuple[Messages, Any]:
-        messages = self.transport.stream(method, request, timeout_s, self._headers())
+    async def _open(
+        self, method: str, request: Any, timeout_s: float, headers: Metadata
+    ) -> tuple[Messages, Any]:
+        metadata = (*self._terms.metadata, *headers)
+        messages = self.transport.stream(method, request, timeout_s, metadata)
         return messages, await anext(messages, None)
-
-    def _headers(self) -> Metadata:
-        return (*self._terms.metadata, *trace_metadata())
