@@ -75,16 +75,10 @@ def fill_triton(repository: Path, model: str, checkpoint: Path, base: Path | Non
         base: directory of the base model, when ``checkpoint`` is an adapter.
 
     Raises:
-        TuningError: when the name is impossible or taken, or this is no clone with ``deploy/triton``.
+        TuningError: as of :func:`triton_folder`.
         OSError: when a file cannot be written.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", model):
-        raise TuningError(f"{model!r} cannot be the name of a model in Triton")
-    if not TRITON_MODEL.is_dir():
-        raise TuningError(f"no {TRITON_MODEL}: Triton's files come with a clone of the repository")
-    folder = repository / model
-    if folder.exists():
-        raise TuningError(f"{folder} exists already")
+    folder = triton_folder(repository, model)
     parameters = {"checkpoint": checkpoint} if base is None else {"checkpoint": base, "adapter": checkpoint}
     text = (TRITON_MODEL / "config.pbtxt").read_text(encoding="utf-8")
     text = text.replace('name: "text4seg"', f'name: "{model}"', 1)
@@ -93,6 +87,22 @@ def fill_triton(repository: Path, model: str, checkpoint: Path, base: Path | Non
         text += f'parameters {{ key: "{key}" value {{ string_value: {value} }} }}\n'
     shutil.copytree(TRITON_MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def triton_folder(repository: Path, model: str) -> Path:
+    """Return the folder that a model will have in a Triton repository.
+
+    Raises:
+        TuningError: when the name is impossible or taken, or this is no clone with ``deploy/triton``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", model):
+        raise TuningError(f"{model!r} cannot be the name of a model in Triton")
+    if not TRITON_MODEL.is_dir():
+        raise TuningError(f"no {TRITON_MODEL}: Triton's files come with a clone of the repository")
+    folder = repository / model
+    if folder.exists():
+        raise TuningError(f"{folder} exists already")
     return folder
 
 
@@ -125,11 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    name = options.name or options.out.name
     try:
-        export(options.run, options.out, options.name, merge=not options.adapter, base=options.base)
+        if options.triton is not None:
+            triton_folder(options.triton, name)  # before anything is written, so that it can be tried again
+        export(options.run, options.out, name, merge=not options.adapter, base=options.base)
         base = (options.base or read_run(options.run)[1]) if options.adapter else None
         if options.triton is not None:
-            folder = fill_triton(options.triton, options.name or options.out.name, options.out, base)
+            folder = fill_triton(options.triton, name, options.out, base)
             print(f"wrote {folder}")
     except (TuningError, CheckpointError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)

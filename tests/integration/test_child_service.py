@@ -7,7 +7,7 @@ import pytest
 
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from training.child_service import ServiceEndedError, child_service
-from training.nano.evaluate import generator, wait_until_loaded
+from training.nano.asking import generator, wait_until_loaded
 
 
 def test_a_service_that_ends_at_start_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -425,6 +425,10 @@ def test_triton_repository(trained, tmp_path, capsys):
     assert 'name: "mine"\n' in config
     assert f'"checkpoint" value {{ string_value: "{tmp_path / "mine"}" }}' in config
     assert (tmp_path / "repository" / "mine" / "1" / "model.py").is_file()
+    again = [str(run.out), "--out", str(tmp_path / "again"), "--name", "mine", *arguments[3:]]
+    assert export_main(again) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
     folder = fill_triton(tmp_path / "repository", "apart", tmp_path / "mine", run.base)
     assert (
         f'"adapter" value {{ string_value: "{tmp_path / "mine"}" }}' in (folder / "config.pbtxt").read_text()

@@ -17,17 +17,10 @@ from tests.tiny_nano import SIZES, TOWER, tiny_tokenizer
 from text4seg.scores import Calibration, Calibrations
 from training.judging.calibration import calibration_error, centres
 from training.nano.__main__ import main
+from training.nano.asking import Answer, Item, well_formed
 from training.nano.batch import Collator, padded
-from training.nano.calibration import fit_calibration
-from training.nano.evaluate import (
-    Answer,
-    Item,
-    calibration_figures,
-    photo_items,
-    scene_items,
-    well_formed,
-    write_calibration,
-)
+from training.nano.calibration import calibration_figures, fit_calibration, write_calibration
+from training.nano.evaluate import photo_items, scene_items
 from training.nano.losses import LOSS_WEIGHTS, losses, mean_embedding
 from training.nano.naming import teach_names, weights_of
 from training.nano.photos import load_photos

@@ -29,16 +29,8 @@ from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
 from training.child_service import ServiceEndedError
-from training.nano.evaluate import (
-    Answer,
-    Item,
-    Items,
-    ask,
-    generator,
-    mask_in,
-    scene_items,
-    well_formed,
-)
+from training.nano.asking import Answer, Item, Items, ask, generator, mask_in, well_formed
+from training.nano.evaluate import scene_items
 from training.nano.photos import Photo, load_photos
 from training.nano.pool import Pool, make_pool, split_photos, split_sprites
 from training.nano.questions import GRID

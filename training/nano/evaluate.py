@@ -7,40 +7,24 @@ refinement.
 """
 
 import argparse
-import io
 import json
 import random
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from text4seg import dialogue
-from text4seg.descriptors import OTHERS, Codec, Decoding, LabelGrid, decode_answer, decode_strict
-from text4seg.errors import DescriptorMalformedError
+from text4seg.descriptors import Codec
 from text4seg.masks import box_of, upsample
-from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU, iou
-from text4seg.scores import (
-    IDENTITY,
-    Calibration,
-    Calibrations,
-    TokenLogprob,
-    mask_score,
-    no_target_score,
-    patch_probabilities,
-)
+from text4seg.metrics import BoxAccuracy, CumulativeIoU, GeneralizedIoU
+from text4seg.scores import Calibrations
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
-from training.child_service import ChildService, ServiceEndedError, child_service
-from training.judging.calibration import REGION_IOU, calibration_error, centres
-from training.nano.calibration import fit_calibration
+from training.child_service import ServiceEndedError
+from training.nano.asking import Answer, Item, Items, ask, encoded, generator
+from training.nano.calibration import calibration_figures, write_calibration
 from training.nano.photos import Photo, load_categories, load_photos
 from training.nano.pool import split_photos, split_sprites
 from training.nano.scenes import composed_scene, merged
@@ -49,136 +33,6 @@ from training.nano.sprites import Sprite, load_sprites
 CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "nano"
 LEAST_SHARE = 0.02
 ABSENT = "absent"
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One question: an encoded image, a phrase, and the true mask (empty when nothing matches)."""
-
-    image: bytes
-    phrase: str
-    truth: NDArray[np.bool_]
-
-
-Items = list[Item]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model said.
-
-    Attributes:
-        mask: Grid mask, bool [rows, cols].
-        confidence: In what each cell was called, [rows, cols].
-        well_formed: Whether the text is what the codec writes.
-        tokens: How many were written.
-        forced: How many of them the grammar left no choice about.
-        seconds: From the question to the end of the answer.
-    """
-
-    mask: NDArray[np.bool_]
-    confidence: NDArray[np.float64]
-    well_formed: bool
-    tokens: int = 0
-    forced: int = 0
-    seconds: float = 0.0
-
-
-@contextmanager
-def generator(checkpoint: Path, threads: int) -> Iterator[GeneratorServiceStub]:
-    """Run a generator service on a free port of this machine.
-
-    Raises:
-        ServiceEndedError: it ended at start; it has said why.
-    """
-    settings = {
-        "T4S_GENERATOR_CHECKPOINT": str(checkpoint), "T4S_GENERATOR_THREADS": str(threads),
-        "T4S_GENERATOR_LOG_LEVEL": "WARNING",
-    }  # fmt: skip
-    with (
-        child_service("services.generator", settings) as service,
-        grpc.insecure_channel(service.address) as channel,
-    ):
-        stub = GeneratorServiceStub(channel)  # type: ignore[no-untyped-call]
-        wait_until_loaded(stub, service)
-        yield stub
-
-
-def wait_until_loaded(stub: GeneratorServiceStub, service: ChildService, most_s: float = 300) -> None:
-    """Wait for the model.
-
-    Raises:
-        ServiceEndedError: its process has ended; it has said why.
-        grpc.RpcError: it is not loaded in time.
-    """
-    deadline = time.monotonic() + most_s
-    while True:
-        try:
-            stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest(), timeout=5)
-        except grpc.RpcError:
-            service.check()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return
-
-
-def ask(
-    stub: GeneratorServiceStub,
-    item: Item,
-    shape: tuple[int, int],
-    codec: Codec = Codec.RRLE,
-    *,
-    constrained: bool = True,
-) -> Answer:
-    """Ask one question over gRPC; if not constrained, without the grammar."""
-    request = pb.GenerateRequest(
-        image=item.image,
-        turns=[pb.Turn(role=pb.ROLE_USER, text=dialogue.referring_question(item.phrase))],
-        constraint=pb.DescriptorConstraint(labels=[item.phrase]) if constrained else None,
-        logprobs=True,
-    )
-    text, tokens, finish, begun = "", [], pb.GenerateFinish(), time.perf_counter()
-    for piece in stub.Generate(request, timeout=120):
-        finish = piece.finish
-        text += piece.text
-        tokens += [TokenLogprob(token.begin, token.end, token.logprob) for token in piece.logprobs]
-    seconds = time.perf_counter() - begun
-    decoding = decode_answer(text, shape, [item.phrase], codec)
-    return Answer(
-        mask_in(decoding, item.phrase),
-        patch_probabilities(decoding, tokens),
-        well_formed(text, shape, item.phrase, codec),
-        finish.completion_tokens,
-        finish.forced_tokens,
-        seconds,
-    )
-
-
-def mask_in(decoding: Decoding, phrase: str) -> NDArray[np.bool_]:
-    """Return where the grid shows a phrase, bool [rows, cols]."""
-    grid = decoding.grid
-    return grid.mask(phrase) if phrase in grid.labels else np.zeros(grid.shape, bool)
-
-
-def well_formed(answer: str, shape: tuple[int, int], phrase: str, codec: Codec = Codec.RRLE) -> bool:
-    """Tell whether an answer holds exactly one block, closed and free of repairs."""
-    blocks = dialogue.find_blocks(answer)
-    if len(blocks) != 1 or not blocks[0].closed:
-        return False
-    try:
-        decode_strict(blocks[0].text, shape, [phrase], codec)
-    except DescriptorMalformedError:
-        return False
-    return True
-
-
-def encoded(image: NDArray[np.uint8]) -> bytes:
-    """Return an image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def report(name: str, answers: Sequence[tuple[Item, Answer]]) -> dict[str, float]:
@@ -196,59 +50,6 @@ def report(name: str, answers: Sequence[tuple[Item, Answer]]) -> dict[str, float
         f"{name} gIoU": mean.result(),
         f"{name} Acc@0.5": boxes.result(),
     }
-
-
-Told = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""Probabilities, and what came true."""
-
-
-def cells_told(answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int]) -> Told:
-    """Return how sure answers were of what each cell is called, and whether it is that."""
-    right = [centres(item.truth, shape) == answer.mask for item, answer in answers]
-    told = np.concatenate([answer.confidence.ravel() for _, answer in answers])
-    return told, np.concatenate(right, axis=None)
-
-
-def regions_told(answers: Sequence[tuple[Item, Answer]], cells: Calibration) -> Told:
-    """Return the scores of the regions that were found, and whether they are the right ones."""
-    told, right = [], []
-    for item, answer in answers:
-        if answer.mask.any():
-            told.append(mask_score(cells.apply(answer.confidence), answer.mask))
-            mask = upsample(answer.mask, (item.truth.shape[0], item.truth.shape[1]))
-            right.append(iou(mask, item.truth) > REGION_IOU)
-    return np.array(told), np.array(right, bool)
-
-
-def nothing_told(answers: Sequence[tuple[Item, Answer]], cells: Calibration) -> Told:
-    """Return the no-target scores of answers, and whether nothing was there."""
-    told = []
-    for item, answer in answers:
-        grid = LabelGrid((OTHERS, item.phrase), answer.mask.astype(np.int16))
-        told.append(no_target_score(grid, cells.apply(answer.confidence)))
-    return np.array(told), np.array([not item.truth.any() for item, _ in answers])
-
-
-def calibration_figures(
-    answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int], draw: random.Random
-) -> tuple[dict[str, float], Calibrations]:
-    """Fit the calibrations to one half of the answers; return their errors on the other half, and without."""
-    shuffled = draw.sample(list(answers), len(answers))
-    half, other = shuffled[::2], shuffled[1::2]
-    cells = fit_calibration(*cells_told(half, shape))
-    fitted = Calibrations(
-        cells, fit_calibration(*regions_told(half, cells)), fit_calibration(*nothing_told(half, cells))
-    )
-    figures: dict[str, float] = {}
-    for name, calibration, (told, right), (before, right_before) in (
-        ("calibration error", fitted.cells, cells_told(other, shape), cells_told(other, shape)),
-        ("regions", fitted.regions, regions_told(other, cells), regions_told(other, IDENTITY)),
-        ("nothing there", fitted.nothing, nothing_told(other, cells), nothing_told(other, IDENTITY)),
-    ):
-        title = name if name == "calibration error" else f"calibration error, {name}"
-        figures[title] = calibration_error(calibration.apply(told), right)
-        figures[f"{title} uncalibrated"] = calibration_error(before, right_before)
-    return figures, fitted
 
 
 def photo_items(
@@ -338,15 +139,6 @@ def measure(
     figures["well-formed"] = float(np.mean([answer.well_formed for _, answer in every]))
     errors, calibration = calibration_figures(every, shape, draw)
     return figures | errors, calibration
-
-
-def write_calibration(checkpoint: Path, calibrations: Calibrations) -> None:
-    """Write the calibrations into the checkpoint's ``config.json``, where serving reads them."""
-    file = checkpoint / "config.json"
-    config = json.loads(file.read_text())
-    written = asdict(calibrations)
-    config["text4seg"]["calibration"] = {**written.pop("cells"), **written}
-    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:

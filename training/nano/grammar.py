@@ -18,17 +18,8 @@ from text4seg.descriptors import Codec
 from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from training.child_service import ServiceEndedError
-from training.nano.evaluate import (
-    ABSENT,
-    CHECKPOINT,
-    Answer,
-    Item,
-    Items,
-    ask,
-    generator,
-    held_out_sets,
-    report,
-)
+from training.nano.asking import Answer, Item, Items, ask, generator
+from training.nano.evaluate import ABSENT, CHECKPOINT, held_out_sets, report
 
 Answers = list[tuple[Item, Answer]]
 

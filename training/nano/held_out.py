@@ -13,7 +13,8 @@ from pathlib import Path
 
 from text4seg.masks import encode_rle
 from training.datasets.sample import Sample, Task, write_samples
-from training.nano.evaluate import Items, held_out_sets
+from training.nano.asking import Items
+from training.nano.evaluate import held_out_sets
 
 
 def held_out_samples(sets: Mapping[str, Items], folder: Path) -> Iterator[Sample]:
