@@ -97,8 +97,8 @@ class Calibrations:
 
     Attributes:
         cells: of what each patch is called.
-        regions: of a region's score, which is the mean over calibrated patches.
-        nothing: of the no-target score, which is made from calibrated patches.
+        regions: of a region's score.
+        nothing: of the no-target score.
     """
 
     cells: Calibration = IDENTITY
@@ -187,18 +187,31 @@ def label_probabilities(
     return np.where(grid.mask(label), probabilities, share)
 
 
-def mask_score(
-    probabilities: NDArray[np.float64], mask: NDArray[np.bool_], calibration: Calibration = IDENTITY
+def region_score(
+    foreground: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    label: NDArray[np.bool_],
+    calibration: Calibration = IDENTITY,
 ) -> float:
-    """Return the score of a region: the mean probability of its patches, calibrated; 0.0 when it is empty.
+    """Return the score of a region: the intersection over union that it is expected to have, calibrated.
+
+    Of the region's patches as many are expected to be right as their probabilities add up to, and of the
+    patches that were given another label as many to be missing: ``sum inside / (patches + sum outside)``.
+    The mean inside alone tells little: it is high for a few sure patches beside many that were nearly found.
 
     Args:
-        probabilities: float64 [rows, cols] from :func:`patch_probabilities`.
+        foreground: float64 [rows, cols], the probability that each patch carries the label, from
+            :func:`label_probabilities`.
         mask: bool [rows, cols], the region's patches.
-        calibration: applied to the mean.
+        label: bool [rows, cols], all patches of the label; those of its other regions count for nothing.
+        calibration: applied to the ratio.
+
+    Returns:
+        0..1; 0.0 when the region is empty.
     """
-    inside = probabilities[mask]
-    return float(calibration.apply(np.array(inside.mean()))) if inside.size else 0.0
+    patches = int(mask.sum())
+    expected = float(foreground[mask].sum()) / max(patches + float(foreground[~label].sum()), 1.0)
+    return float(calibration.apply(np.array(expected))) if patches else 0.0
 
 
 def no_target_score(

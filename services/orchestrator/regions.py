@@ -15,9 +15,9 @@ from text4seg.scores import (
     Calibration,
     TokenLogprob,
     label_probabilities,
-    mask_score,
     no_target_score,
     patch_probabilities,
+    region_score,
 )
 from text4seg.segmentation import (
     DescriptorResult,
@@ -70,12 +70,14 @@ class Reading:
 
     Attributes:
         result: the descriptor.
-        probabilities: float64 [rows, cols], calibrated, that each cell carries the label it was given.
+        probabilities: float64 [rows, cols], that each cell carries the label it was given.
+        calibrated: the same, as far as they can be believed.
         calibration: of region scores.
     """
 
     result: DescriptorResult
     probabilities: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
     calibration: Calibration
 
 
@@ -103,7 +105,7 @@ def read_answer(
     if strict and decoding.report.lossy:
         first = decoding.report.lossy[0]
         raise DescriptorMalformedError(first.detail, first.row, first.column)
-    probabilities = patch_probabilities(decoding, written.tokens, generator.calibration.cells)
+    probabilities = patch_probabilities(decoding, written.tokens)
     result = DescriptorResult(
         phrase=phrase,
         text=written.text,
@@ -112,7 +114,8 @@ def read_answer(
         finish_reason=written.finish_reason,
         no_target_score=no_target_score(decoding.grid, probabilities, generator.calibration.nothing),
     )
-    return Reading(result, probabilities, generator.calibration.regions)
+    calibrated = patch_probabilities(decoding, written.tokens, generator.calibration.cells)
+    return Reading(result, probabilities, calibrated, generator.calibration.regions)
 
 
 def coarse_regions(
@@ -143,9 +146,8 @@ def coarse_regions(
     for label in grid.present if labels is None else [one for one in labels if one in grid.present]:
         cells = grid.mask(label)
         parts = split_instances(cells) if options.split_instances else (cells,)
-        scored = [
-            (label, part, mask_score(reading.probabilities, part, reading.calibration)) for part in parts
-        ]
+        foreground = label_probabilities(grid, reading.probabilities, label)
+        scored = [(label, part, region_score(foreground, part, cells, reading.calibration)) for part in parts]
         pieces += sorted(scored, key=_falling)
     if labels is None:
         pieces.sort(key=_falling)
@@ -154,7 +156,7 @@ def coarse_regions(
         why = f"{held + len(pieces)} masks of {size[0]}x{size[1]} pixels are too much for one answer"
         raise ImageInvalidError("image", f"{why}: send a smaller image, or ask for less at a time")
     confidence = {
-        label: label_probabilities(grid, reading.probabilities, label).astype(np.float32)
+        label: label_probabilities(grid, reading.calibrated, label).astype(np.float32)
         for label in {label for label, _, _ in pieces}
     }
     return tuple(

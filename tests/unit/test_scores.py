@@ -15,9 +15,9 @@ from text4seg.scores import (
     Calibration,
     TokenLogprob,
     label_probabilities,
-    mask_score,
     no_target_score,
     patch_probabilities,
+    region_score,
 )
 
 TEXT = "others *2| dog *4\n others *6\n"
@@ -110,10 +110,14 @@ def test_impossible_and_broken_logprobs() -> None:
         assert patch_probabilities(decoding, [TokenLogprob(0, 3, logprob)])[0, 0] == expected
 
 
-def test_mask_score_is_the_mean_of_the_region() -> None:
-    probabilities = np.array([[0.2, 0.4], [0.6, 1.0]])
-    assert mask_score(probabilities, np.array([[False, True], [True, False]])) == pytest.approx(0.5)
-    assert mask_score(probabilities, np.zeros((2, 2), dtype=bool)) == 0.0
+def test_region_score_is_the_expected_intersection_over_union() -> None:
+    foreground = np.array([[0.9, 0.7, 0.4, 0.0]])
+    region = np.array([[True, True, False, False]])
+    assert region_score(foreground, region, region) == pytest.approx(1.6 / 2.4)
+    assert region_score(np.array([[1.0, 1.0, 0.0, 0.0]]), region, region) == 1.0
+    other = np.array([[True, True, True, False]])  # the third patch is another region of the same label
+    assert region_score(foreground, region, other) == pytest.approx(1.6 / 2.0)
+    assert region_score(foreground, np.zeros((1, 4), dtype=bool), other) == 0.0
 
 
 def test_label_probabilities() -> None:
@@ -142,7 +146,8 @@ def test_calibration() -> None:
     assert np.isfinite(softer).all()
     assert (np.diff(softer) > 0).all()
     assert Calibration(bias=math.log(9)).apply(values)[2] == pytest.approx(0.9)
-    assert mask_score(np.array([[0.9]]), np.ones((1, 1), dtype=bool), Calibration(2.0)) == pytest.approx(0.75)
+    whole = np.ones((1, 1), dtype=bool)
+    assert region_score(np.array([[0.9]]), whole, whole, Calibration(2.0)) == pytest.approx(0.75)
     decoding = decode("dog *2\n", (1, 2), ["dog"])
     tokens = [TokenLogprob(0, 3, math.log(0.9))]
     calibrated = patch_probabilities(decoding, tokens, Calibration(2.0))

@@ -33,12 +33,13 @@ from tests.segmenting import (
 )
 from text4seg.dialogue import conditioned_question, open_question, referring_question
 from text4seg.masks import Box
-from text4seg.scores import Calibration, Calibrations
+from text4seg.scores import Calibration, Calibrations, region_score
 from text4seg.segmentation import (
     CacheOutcome,
     GridRow,
     LabelQuery,
     OpenQuery,
+    SegmentOptions,
 )
 
 
@@ -76,28 +77,27 @@ async def test_a_surer_model_gives_a_higher_score() -> None:
     assert len(set(scores)) == 3
 
 
-async def test_the_models_calibration_applies() -> None:
-    generator = FakeGenerator(asks_for(ANSWERS))
-    plain = await segmenter(generator).answer(phrases("cat"), FOREVER)
-    generator.description = replace(generator.description, calibration=Calibrations(Calibration(bias=-3.0)))
-    doubtful = await segmenter(generator).answer(phrases("cat"), FOREVER)
-    assert doubtful.regions[0].score < plain.regions[0].score
-
-
-async def test_scores_of_regions_and_of_nothing_there_have_calibrations_of_their_own() -> None:
+async def test_cells_regions_and_nothing_there_have_calibrations_of_their_own() -> None:
     generator = FakeGenerator(asks_for(ANSWERS), logprob=math.log(0.9))
-    plain = await segmenter(generator).answer(phrases("cat"), FOREVER)
-    regions = Calibrations(regions=Calibration(bias=-1.0))
-    generator.description = replace(generator.description, calibration=regions)
-    modest = await segmenter(generator).answer(phrases("cat"), FOREVER)
-    assert modest.regions[0].score < plain.regions[0].score
-    assert modest.no_target_score == plain.no_target_score
-    generator.description = replace(
-        generator.description, calibration=Calibrations(nothing=Calibration(bias=1.0))
-    )
-    doubtful = await segmenter(generator).answer(phrases("cat"), FOREVER)
-    assert doubtful.regions[0].score == plain.regions[0].score
-    assert doubtful.no_target_score > plain.no_target_score
+
+    async def answered(calibration: Calibrations) -> tuple[float, float, float]:
+        generator.description = replace(generator.description, calibration=calibration)
+        asked = phrases("cat", options=SegmentOptions(confidence_map=True))
+        answer = await segmenter(generator).answer(asked, FOREVER)
+        region = answer.regions[0]
+        assert region.confidence is not None
+        return float(region.confidence.max()), region.score, answer.no_target_score
+
+    cells, regions, nothing = await answered(Calibrations())
+    less = Calibration(bias=-1.0)
+    assert await answered(Calibrations(cells=less)) == (pytest.approx(0.768, abs=1e-3), regions, nothing)
+    assert cells == pytest.approx(0.9)
+    modest = await answered(Calibrations(regions=less))
+    assert (modest[0], modest[2]) == (cells, nothing)
+    assert modest[1] < regions
+    found = await answered(Calibrations(nothing=less))
+    assert found[:2] == (cells, regions)
+    assert found[2] < nothing
 
 
 async def test_nothing_there_is_an_answer_without_regions() -> None:
@@ -189,7 +189,8 @@ async def test_the_confidence_map_comes_when_asked_for() -> None:
     assert confidence.shape == SHAPE
     assert confidence.dtype == np.float32
     inside = cells(CAT) == 1
-    assert confidence[inside].mean() == pytest.approx(answer.regions[0].score)
+    expected = region_score(confidence.astype(float), inside, inside)
+    assert answer.regions[0].score == pytest.approx(expected)
     assert confidence[inside].min() > confidence[~inside].max()
 
 

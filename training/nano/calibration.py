@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from text4seg.descriptors import OTHERS, LabelGrid
 from text4seg.masks import upsample
 from text4seg.metrics import iou
-from text4seg.scores import IDENTITY, Calibration, Calibrations, mask_score, no_target_score
+from text4seg.scores import Calibration, Calibrations, label_probabilities, no_target_score, region_score
 from training.judging.calibration import REGION_IOU, calibration_error, centres
 from training.nano.asking import Answer, Item
 
@@ -22,21 +23,35 @@ Told = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """Probabilities, and what came true."""
 
 
-def fit_calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
-    """Return the scaling under which what was seen is likeliest."""
-    clipped = torch.from_numpy(confidence.clip(1e-6, 1 - 1e-6))
+LEAST_SLOPE = 0.01
+"""Of a calibration: a surer answer is never called less likely to be right."""
+
+
+def fit_calibration(told: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+    """Return the scaling under which what was seen is likeliest.
+
+    Where surer answers are right less often, that is the share of right ones, nearly the same for all.
+    """
+    clipped = torch.from_numpy(told.clip(1e-6, 1 - 1e-6))
     logits, seen = torch.logit(clipped), torch.from_numpy(right.astype(np.float64))
-    inverse, bias = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    optimizer = torch.optim.LBFGS([inverse.requires_grad_(), bias.requires_grad_()], max_iter=100)
+    slope, bias = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = functional.binary_cross_entropy_with_logits(logits * inverse + bias, seen)
-        torch.autograd.backward(value)
-        return value
+    def fitted(*parameters: torch.Tensor) -> None:
+        optimizer = torch.optim.LBFGS([one.requires_grad_() for one in parameters], max_iter=100)
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return Calibration(round(1 / max(inverse.item(), 1e-2), 3), round(bias.item(), 3))
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = functional.binary_cross_entropy_with_logits(logits * slope + bias, seen)
+            torch.autograd.backward(value)
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+
+    fitted(slope, bias)
+    if slope.item() < LEAST_SLOPE:
+        slope, bias = torch.full_like(slope, LEAST_SLOPE), torch.zeros_like(bias)
+        fitted(bias)
+    return Calibration(round(1 / slope.item(), 3), round(bias.item(), 3))
 
 
 def cells_told(answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int]) -> Told:
@@ -46,24 +61,27 @@ def cells_told(answers: Sequence[tuple[Item, Answer]], shape: tuple[int, int]) -
     return told, np.concatenate(right, axis=None)
 
 
-def regions_told(answers: Sequence[tuple[Item, Answer]], cells: Calibration) -> Told:
+def regions_told(answers: Sequence[tuple[Item, Answer]]) -> Told:
     """Return the scores of the regions that were found, and whether they are the right ones."""
     told, right = [], []
     for item, answer in answers:
         if answer.mask.any():
-            told.append(mask_score(cells.apply(answer.confidence), answer.mask))
+            foreground = label_probabilities(grid_of(item, answer), answer.confidence, item.phrase)
+            told.append(region_score(foreground, answer.mask, answer.mask))
             mask = upsample(answer.mask, (item.truth.shape[0], item.truth.shape[1]))
             right.append(iou(mask, item.truth) > REGION_IOU)
     return np.array(told), np.array(right, bool)
 
 
-def nothing_told(answers: Sequence[tuple[Item, Answer]], cells: Calibration) -> Told:
+def nothing_told(answers: Sequence[tuple[Item, Answer]]) -> Told:
     """Return the no-target scores of answers, and whether nothing was there."""
-    told = []
-    for item, answer in answers:
-        grid = LabelGrid((OTHERS, item.phrase), answer.mask.astype(np.int16))
-        told.append(no_target_score(grid, cells.apply(answer.confidence)))
+    told = [no_target_score(grid_of(item, answer), answer.confidence) for item, answer in answers]
     return np.array(told), np.array([not item.truth.any() for item, _ in answers])
+
+
+def grid_of(item: Item, answer: Answer) -> LabelGrid:
+    """Return an answer as a grid of labels."""
+    return LabelGrid((OTHERS, item.phrase), answer.mask.astype(np.int16))
 
 
 def calibration_figures(
@@ -72,20 +90,18 @@ def calibration_figures(
     """Fit the calibrations to one half of the answers; return their errors on the other half, and without."""
     shuffled = draw.sample(list(answers), len(answers))
     half, other = shuffled[::2], shuffled[1::2]
-    cells = fit_calibration(*cells_told(half, shape))
-    fitted = Calibrations(
-        cells, fit_calibration(*regions_told(half, cells)), fit_calibration(*nothing_told(half, cells))
-    )
     figures: dict[str, float] = {}
-    for name, calibration, (told, right), (before, right_before) in (
-        ("calibration error", fitted.cells, cells_told(other, shape), cells_told(other, shape)),
-        ("regions", fitted.regions, regions_told(other, cells), regions_told(other, IDENTITY)),
-        ("nothing there", fitted.nothing, nothing_told(other, cells), nothing_told(other, IDENTITY)),
+    fitted: list[Calibration] = []
+    for name, told_by in (
+        ("calibration error", partial(cells_told, shape=shape)),
+        ("calibration error, regions", regions_told),
+        ("calibration error, nothing there", nothing_told),
     ):
-        title = name if name == "calibration error" else f"calibration error, {name}"
-        figures[title] = calibration_error(calibration.apply(told), right)
-        figures[f"{title} uncalibrated"] = calibration_error(before, right_before)
-    return figures, fitted
+        fitted.append(fit_calibration(*told_by(half)))
+        told, right = told_by(other)
+        figures[name] = calibration_error(fitted[-1].apply(told), right)
+        figures[f"{name} uncalibrated"] = calibration_error(told, right)
+    return figures, Calibrations(*fitted)
 
 
 def write_calibration(checkpoint: Path, calibrations: Calibrations) -> None:

@@ -599,9 +599,9 @@ type GetGeneratorInfoResponse struct {
 	CalibrationTemperature float32 `protobuf:"fixed32,9,opt,name=calibration_temperature,json=calibrationTemperature,proto3" json:"calibration_temperature,omitempty"`
 	// Calibration of what each cell is called: added to the scaled logits.
 	CalibrationBias float32 `protobuf:"fixed32,10,opt,name=calibration_bias,json=calibrationBias,proto3" json:"calibration_bias,omitempty"`
-	// Calibration of a region's score, the mean over its calibrated cells. Absent: none.
+	// Calibration of a region's score. Absent: none.
 	RegionCalibration *Calibration `protobuf:"bytes,11,opt,name=region_calibration,json=regionCalibration,proto3" json:"region_calibration,omitempty"`
-	// Calibration of the no-target score, made from calibrated cells. Absent: none.
+	// Calibration of the no-target score. Absent: none.
 	NoTargetCalibration *Calibration `protobuf:"bytes,12,opt,name=no_target_calibration,json=noTargetCalibration,proto3" json:"no_target_calibration,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache

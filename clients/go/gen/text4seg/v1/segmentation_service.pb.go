@@ -769,7 +769,8 @@ type Region struct {
 	Mask *Mask `protobuf:"bytes,2,opt,name=mask,proto3" json:"mask,omitempty"`
 	// The tight box around the mask, in pixels of the upright original image.
 	Box *Box `protobuf:"bytes,3,opt,name=box,proto3" json:"box,omitempty"`
-	// Confidence, 0 to 1: the mean probability of the region's cells, from the model's log-probabilities.
+	// Confidence, 0 to 1: the intersection over union that the region is expected to have, from the model's
+	// log-probabilities.
 	Score float32 `protobuf:"fixed32,4,opt,name=score,proto3" json:"score,omitempty"`
 	// Number of pixels of the full-size mask.
 	Area int64 `protobuf:"varint,5,opt,name=area,proto3" json:"area,omitempty"`
