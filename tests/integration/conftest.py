@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.hand_server import HandServicer, serving
 from text4seg_client.local_server import free_address, local_server
 
 
@@ -17,3 +18,16 @@ def services_address() -> Iterator[str]:
         with local_server(where, 120.0, "--log-level=WARNING"):
             environment.undo()  # the services have it; other tests must not
             yield where
+
+
+@pytest.fixture
+def servicer() -> HandServicer:
+    """A server whose answers are known by hand."""
+    return HandServicer()
+
+
+@pytest.fixture
+def address(servicer: HandServicer) -> Iterator[str]:
+    """Where that server listens, host:port."""
+    with serving(servicer) as where:
+        yield where

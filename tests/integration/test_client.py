@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,17 +91,6 @@ def _half() -> float:
 @pytest.fixture(params=[Client, AsyncClient], ids=["blocking", "asyncio"])
 def caller(request: pytest.FixtureRequest) -> Caller:
     return Caller(request.param)
-
-
-@pytest.fixture
-def servicer() -> HandServicer:
-    return HandServicer()
-
-
-@pytest.fixture
-def address(servicer: HandServicer) -> Iterator[str]:
-    with serving(servicer) as where:
-        yield where
 
 
 async def test_segment_returns_masks_of_the_image(caller: Caller, address: str) -> None:

@@ -1,7 +1,6 @@
 """The command line against a server on the loopback interface, in this process."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from tests.hand_server import HandServicer, picture, png, serving
+from tests.hand_server import HandServicer, picture, png
 from text4seg.errors import OverloadedError
 from text4seg_client.cli import main
-
-
-@pytest.fixture
-def servicer() -> HandServicer:
-    return HandServicer()
-
-
-@pytest.fixture
-def address(servicer: HandServicer) -> Iterator[str]:
-    with serving(servicer) as where:
-        yield where
 
 
 @pytest.fixture

@@ -13,11 +13,6 @@ from text4seg_client.conversation import Talk, converse
 
 
 @pytest.fixture
-def servicer() -> HandServicer:
-    return HandServicer()
-
-
-@pytest.fixture
 def client(servicer: HandServicer) -> Iterator[Client]:
     with serving(servicer) as address, Client(address) as client:
         yield client

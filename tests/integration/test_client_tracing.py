@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,6 @@ Kind = type[Client] | type[AsyncClient]
 @pytest.fixture(params=[Client, AsyncClient], ids=["blocking", "asyncio"])
 def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-@pytest.fixture
-def servicer() -> HandServicer:
-    return HandServicer()
-
-
-@pytest.fixture
-def address(servicer: HandServicer) -> Iterator[str]:
-    with serving(servicer) as where:
-        yield where
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import grpc
@@ -17,17 +16,6 @@ from text4seg_client import AsyncClient, Client, SegmentOptions
 
 CALLS = ("segment", "stream_segment", "detect", "chat", "put_image", "model_info", "close")
 STREAMS = ("stream_segment", "chat")
-
-
-@pytest.fixture
-def servicer() -> HandServicer:
-    return HandServicer()
-
-
-@pytest.fixture
-def address(servicer: HandServicer) -> Iterator[str]:
-    with serving(servicer) as where:
-        yield where
 
 
 @pytest.mark.parametrize("name", CALLS)
