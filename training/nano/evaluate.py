@@ -117,17 +117,37 @@ def held_out_sets(
     }
 
 
+def add_data_options(parser: argparse.ArgumentParser, limit: int = 0) -> None:
+    """Let a command be told which questions to ask, at most `limit` of each set by default."""
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--sprites", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=100)
+    parser.add_argument("--limit", type=int, default=limit, help="most questions per set; 0: all")
+    parser.add_argument("--seed", type=int, default=7)
+
+
+def chosen_sets(options: argparse.Namespace, draw: random.Random) -> dict[str, Items]:
+    """Return the questions that the options of `add_data_options` ask for, in a drawn order.
+
+    Raises:
+        FileNotFoundError: photographs or sprites are missing.
+    """
+    sets = held_out_sets(options.photos, options.sprites, options.scenes, draw, options.seed)
+    for items in sets.values():
+        draw.shuffle(items)
+    return {name: items[: options.limit or None] for name, items in sets.items()}
+
+
 def measure(
-    stub: GeneratorServiceStub, sets: dict[str, Items], limit: int, draw: random.Random
+    stub: GeneratorServiceStub, sets: dict[str, Items], draw: random.Random
 ) -> tuple[dict[str, float], Calibrations]:
-    """Ask all questions, at most `limit` of each set unless it is 0; return figures and a calibration."""
+    """Ask all questions; return figures and calibrations."""
     info = stub.GetGeneratorInfo(pb.GetGeneratorInfoRequest())
     shape, codec = (info.grid_rows, info.grid_columns), Codec(info.codec)
     figures: dict[str, float] = {}
     every: list[tuple[Item, Answer]] = []
     for name, items in sets.items():
-        draw.shuffle(items)
-        answers = [(item, ask(stub, item, shape, codec)) for item in tqdm(items[: limit or None], desc=name)]
+        answers = [(item, ask(stub, item, shape, codec)) for item in tqdm(items, desc=name)]
         if name == ABSENT:
             figures["absent questions"] = len(answers)
             figures["absent answered nothing"] = float(
@@ -144,13 +164,9 @@ def measure(
 def main() -> None:
     """Measure and print; write ``build/nano-evaluation.json``."""
     parser = argparse.ArgumentParser(prog="python -m training.nano.evaluate", description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--sprites", type=Path, required=True)
+    add_data_options(parser)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--limit", type=int, default=0, help="most questions per set; 0: all")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
         "--calibrate", action="store_true", help="write the best calibration into the checkpoint"
     )
@@ -158,9 +174,9 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     try:
-        sets = held_out_sets(options.photos, options.sprites, options.scenes, draw, options.seed)
+        sets = chosen_sets(options, draw)
         with generator(options.checkpoint, options.threads) as stub:
-            figures, calibration = measure(stub, sets, options.limit, draw)
+            figures, calibration = measure(stub, sets, draw)
     except (FileNotFoundError, ServiceEndedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     for name, value in figures.items():

@@ -19,7 +19,7 @@ from text4seg.v1 import generator_service_pb2 as pb
 from text4seg.v1.generator_service_pb2_grpc import GeneratorServiceStub
 from training.child_service import ServiceEndedError
 from training.nano.asking import Answer, Item, Items, ask, generator
-from training.nano.evaluate import ABSENT, CHECKPOINT, held_out_sets, report
+from training.nano.evaluate import ABSENT, CHECKPOINT, add_data_options, chosen_sets, report
 
 Answers = list[tuple[Item, Answer]]
 
@@ -62,21 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What follows the program's name; None: of this process.
     """
     parser = argparse.ArgumentParser(prog="python -m training.nano.grammar", description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--sprites", type=Path, required=True)
+    add_data_options(parser, limit=40)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--limit", type=int, default=40, help="most questions per set; 0: all")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args(arguments)
-    draw = random.Random(options.seed)
     try:
-        sets = held_out_sets(options.photos, options.sprites, options.scenes, draw, options.seed)
-        for items in sets.values():
-            draw.shuffle(items)
+        sets = chosen_sets(options, random.Random(options.seed))
         with generator(options.checkpoint, options.threads) as stub:
-            print(compared(stub, {name: items[: options.limit or None] for name, items in sets.items()}))
+            print(compared(stub, sets))
     except (FileNotFoundError, ServiceEndedError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 

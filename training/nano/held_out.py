@@ -14,7 +14,7 @@ from pathlib import Path
 from text4seg.masks import encode_rle
 from training.datasets.sample import Sample, Task, write_samples
 from training.nano.asking import Items
-from training.nano.evaluate import held_out_sets
+from training.nano.evaluate import add_data_options, chosen_sets
 
 
 def held_out_samples(sets: Mapping[str, Items], folder: Path) -> Iterator[Sample]:
@@ -36,24 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What follows the program's name; None: of this process.
     """
     parser = argparse.ArgumentParser(prog="python -m training.nano.held_out", description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--sprites", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=100)
-    parser.add_argument("--limit", type=int, default=0, help="most questions per set; 0: all")
-    parser.add_argument("--seed", type=int, default=7)
+    add_data_options(parser)
     parser.add_argument("--out", type=Path, default=Path("build/held-out"))
     options = parser.parse_args(arguments)
-    draw = random.Random(options.seed)
     try:
-        sets = held_out_sets(options.photos, options.sprites, options.scenes, draw, options.seed)
+        sets = chosen_sets(options, random.Random(options.seed))
     except FileNotFoundError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
-    for items in sets.values():
-        draw.shuffle(items)
-    chosen = {name: items[: options.limit or None] for name, items in sets.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "samples.jsonl"
-    count = write_samples(held_out_samples(chosen, options.out), file)
+    count = write_samples(held_out_samples(sets, options.out), file)
     print(f"{count} samples in {file}")
 
 
