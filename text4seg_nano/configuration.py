@@ -40,7 +40,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         tower_channels: tuple[int, int] = (120, 1280),
         tower_classes: int = 1000,
         image_size: int = 384,
-        grid: int = 16,
+        grid: int = 24,
         rms_norm_eps: float = 1e-5,
         image_token_id: int = 1,
         assistant_token_id: int = 2,

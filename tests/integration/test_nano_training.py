@@ -68,7 +68,7 @@ def toy_pool(scenes=12):
 
 def toy_model(pool):
     torch.manual_seed(0)
-    model = new_model(tiny_tokenizer(), TINY, **SIZES, **TOWER)
+    model = new_model(tiny_tokenizer(), TINY, **SIZES, **TOWER, grid=GRID)
     model.tower.eval()
     model.connector.mean, model.connector.deviation = pool.statistics(model.tower)
     return model
@@ -184,7 +184,7 @@ def test_training_ends_in_time_and_writes_a_checkpoint(tmp_path, capsys):
     assert [line.split("step ")[1].split(":")[0] for line in shown] == ["2", "4"]
     assert all("cell cIoU" in line and "patch" in line and "begin_right" in line for line in shown)
     written = json.loads((tmp_path / "config.json").read_text())
-    assert written["text4seg"]["grid"] == [16, 16]
+    assert written["text4seg"]["grid"] == [GRID, GRID]
     assert written["dtype"] == "float32"
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.get_tensor("embed_tokens.weight").dtype == torch.float16
@@ -310,11 +310,12 @@ def test_held_out_data_is_not_trained_on(data, tmp_path):
     assert {word for noun in held for word in noun.split()} <= set(material.words)
 
 
-def test_more_photographs_of_one_category(data, tmp_path):
-    persons = write_photos(tmp_path / "persons", 1)
+def test_more_photographs_with_some_categories(data, tmp_path):
+    partial = write_photos(tmp_path / "partial", 1)
     plain = load_material(recipe_for(data, tmp_path / "nano"))
-    more = load_material(recipe_for(data, tmp_path / "nano", persons=persons))
+    more = load_material(recipe_for(data, tmp_path / "nano", partial=partial))
     assert len(more.photos) == len(plain.photos) + 1
+    assert [photo.complete for photo in more.photos] == [*[True] * len(plain.photos), False]
     assert more.subjects == plain.subjects
 
 

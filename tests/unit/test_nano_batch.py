@@ -47,7 +47,7 @@ def test_sequences_are_prompt_and_answer(collate, examples):
         batch = collate([[example]])
         text = TOKENIZER.decode(batch.input_ids[0])
         question, _, answer = text.partition(ASSISTANT)
-        assert question == "<|user|>" + "<image>" * 256 + example.question
+        assert question == "<|user|>" + "<image>" * GRID**2 + example.question
         block = f"\n<seg>{example.block}</seg>" if example.block else ""
         assert answer == example.sentence + block + END
 

@@ -68,7 +68,7 @@ def test_sprites_alone(tower, data):
 
 
 def test_finer_grids_show_the_same_scenes(tower, data, part):
-    fine = make_pool(tower, *data, 3, composed=0.5, seed=4, grid=32, side=512)
+    fine = make_pool(tower, *data, 3, composed=0.5, seed=4, grid=2 * GRID, side=512)
     assert fine["middle"].shape == (BATCH, TOWER["tower_channels"][0], 32, 32)
     for (names, shares, *rest), (fine_names, fine_shares, *fine_rest) in zip(
         part["meta"], fine["meta"], strict=True
@@ -77,7 +77,7 @@ def test_finer_grids_show_the_same_scenes(tower, data, part):
         pooled = fine_shares.reshape(len(names), GRID, 2, GRID, 2).mean((2, 4))
         assert np.abs(pooled - shares).max(initial=0) <= 1
     pool = Pool([fine], ["others", "tabby", "doormat", *sorted({sprite.noun for sprite in data[1]})])
-    assert pool.labels(0).shape == (32 * 32,)
+    assert pool.labels(0).shape == (4 * GRID**2,)
 
 
 def test_features_are_those_of_the_tower(tower, data):

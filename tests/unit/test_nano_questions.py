@@ -1,5 +1,6 @@
 """Questions about scenes, and whether their answers are true."""
 
+import math
 import random
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_absent_names_are_answered_with_nothing():
     example = referring("dog", None, random.Random(0))
     assert example.labels == ("dog",)
     assert not example.cells.any()
-    assert example.block == "\n ".join(["others *16"] * 16) + "\n"
+    assert example.block == "\n ".join([f"others *{GRID}"] * GRID) + "\n"
 
 
 def test_share_of_absent_targets():
@@ -145,9 +146,10 @@ def test_several_things_of_a_name_are_one_answer():
 
 
 def test_tiny_things_are_not_asked_for():
-    tiny = share(0, 0, 1, 1, PRESENT - 1)
+    least = PRESENT * 255 * GRID**2 / 2
+    tiny, small = share(0, 0, 1, 2, math.ceil(least) - 1), share(0, 0, 1, 2, math.ceil(least))
     assert union_by_name(["cat"], tiny[None]) == {}
-    assert set(union_by_name(["cat"], share(0, 0, 1, 1)[None])) == {"cat"}
+    assert set(union_by_name(["cat"], small[None])) == {"cat"}
     for seed in range(50):
         for example in ask(["cat"], tiny[None], seed):
             assert "cat" not in example.labels

@@ -182,9 +182,9 @@ def test_transformed_pictures_have_about_the_size(seed, side):
 
 def test_cells_are_covered_shares():
     scene = blank()
-    assert cells(scene).shape == (0, 16, 16)
+    assert cells(scene, 16).shape == (0, 16, 16)
     scene.paste("thing", square(24), 16, 0)
-    (share,) = cells(scene)
+    (share,) = cells(scene, 16)
     assert share[0, 1] == 255
     assert share[0, 2] == share[1, 1] == 128
     assert share[1, 2] == 64

@@ -57,20 +57,21 @@ def test_pretrained_parts_are_in_place(model):
 def test_heads_look_at_their_cells(model):
     """Without any content each head attends most to the cell at its distance."""
     config = model.config
-    ids = torch.full((1, 256), config.image_token_id)
+    grid = config.grid
+    ids = torch.full((1, grid * grid), config.image_token_id)
     cosines, sines = model.rotary(grid_positions(ids, config))
     width = config.hidden_size // config.num_attention_heads
     for layer in (*model.layers, *model.image_layers):
         attention = layer.attention
         query, key = (
-            rotate(bias.view(1, config.num_attention_heads, 1, width).expand(-1, -1, 256, -1), cosines, sines)
+            rotate(bias.view(1, config.num_attention_heads, 1, width).expand(-1, -1, grid**2, -1), cosines, sines)
             for bias in (attention.query.bias, attention.key.bias)
         )
         scores = (query @ key.transpose(-1, -2))[0]
-        middle = 8 * 16 + 8
+        middle = 8 * grid + 8
         for head, (row, column) in enumerate(LOOKS[: config.num_attention_heads]):
             best = int(scores[head, middle].argmax())
-            assert divmod(best, 16) == (8 + row, 8 + column)
+            assert divmod(best, grid) == (8 + row, 8 + column)
 
 
 def test_same_seed_same_model(model):

@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run the recipe."""
     parser = argparse.ArgumentParser(prog="python -m training.nano", description="Train the nano model.")
     parser.add_argument("--photos", type=Path, help="photographs with instance masks in the COCO layout")
-    parser.add_argument("--persons", type=Path, help="more of them, in which only one category is annotated")
+    parser.add_argument(
+        "--partial", type=Path, help="more of them, in which only some categories are annotated"
+    )
     parser.add_argument(
         "--sprites", type=Path, required=True, help="pictures named by code point, such as 1f436.webp"
     )
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         sprites=options.sprites,
         out=options.out,
         photos=options.photos,
-        persons=options.persons,
+        partial=options.partial,
         start=options.start,
         scenes=options.scenes,
         pace=Pace(

@@ -33,7 +33,6 @@ from training.nano.asking import Answer, Item, Items, ask, generator, mask_in, w
 from training.nano.evaluate import scene_items
 from training.nano.photos import Photo, load_photos
 from training.nano.pool import Pool, make_pool, split_photos, split_sprites
-from training.nano.questions import GRID
 from training.nano.recipe import kept, name_cells_first
 from training.nano.sprites import Sprite, load_sprites
 from training.nano.start import new_model
@@ -51,6 +50,8 @@ SIZES = {
 NAMING_SCENES, IMAGES, QUESTIONS = 8, 4, 2
 """Scenes of a step that teaches names; images of a step with questions, and questions about each."""
 PEAK_RATE = 1e-3
+GRID = 16
+"""Rows and columns of cells in which codecs are compared, as in the paper."""
 STRIDE = 16
 """Pixels of the tower's input per cell."""
 POOL_SEED, HELD_SEED = 40, 41

@@ -22,8 +22,7 @@ class Photo:
         image: uint8 RGB [height, width, 3].
         names: Category name of each instance.
         masks: Mask of each instance, bool [height, width].
-        complete: Whether every common thing is annotated, so that a name that does not appear is absent;
-            false for a data set of a single category.
+        complete: Whether every common thing is annotated, so that a name that does not appear is absent.
     """
 
     image_id: int
@@ -44,8 +43,12 @@ def instance_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool
     return np.asarray(coco_mask.decode(encoded), dtype=bool)
 
 
-def load_photos(folder: Path) -> tuple[Photo, ...]:
+def load_photos(folder: Path, *, complete: bool = True) -> tuple[Photo, ...]:
     """Read a data set, in the order of its ids.
+
+    Args:
+        folder: Holds ``instances.json`` and ``images/``.
+        complete: Whether every common thing is annotated; never true of a data set of a single category.
 
     Raises:
         FileNotFoundError: when ``instances.json`` or an image is missing; the message names the file.
@@ -59,7 +62,7 @@ def load_photos(folder: Path) -> tuple[Photo, ...]:
         by_image[annotation["image_id"]].append(annotation)
     photos = []
     for entry in sorted(data["images"], key=lambda entry: int(entry["id"])):
-        image = _image(folder / "images" / entry["file_name"])
+        image = read_image(folder / "images" / entry["file_name"])
         height, width = image.shape[:2]
         said = entry.get("height", height), entry.get("width", width)
         if said != (height, width):
@@ -75,7 +78,7 @@ def load_photos(folder: Path) -> tuple[Photo, ...]:
                 masks=tuple(
                     instance_mask(annotation["segmentation"], height, width) for annotation in marked
                 ),
-                complete=len(categories) > 1,
+                complete=complete and len(categories) > 1,
             )
         )
     return tuple(photos)
@@ -112,7 +115,8 @@ def _instances(folder: Path) -> Any:
     return json.loads(file.read_text())
 
 
-def _image(file: Path) -> NDArray[np.uint8]:
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """Read a picture as uint8 RGB [height, width, 3]."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing, which instances.json names")
     with Image.open(file) as picture:

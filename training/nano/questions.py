@@ -12,16 +12,18 @@ from text4seg import dialogue
 from text4seg.descriptors import OTHERS, Codec, LabelGrid, encode
 from training.nano.colours import COLOURS, NEIGHBOURS
 
-GRID = 16
+GRID = 24
 """Rows and columns of the bundled model's grid."""
 COVERED = 115
 """A cell (0..255) belongs to a thing from this share on: 45%."""
-MOST_RUNS = 70
-"""Longer descriptors (here of 16 rows) cost every other question of their batch its time."""
+MOST_RUNS = 105
+"""Longer descriptors (here of 24 rows) cost every other question of their batch its time."""
 MOST_ABSENT = 8
 """Names that are drawn in the hope that they are absent."""
-PRESENT = 255 * GRID * GRID // 400
-"""Things with less than a quarter of a percent of the image are not asked about (here of 16x16 cells)."""
+PRESENT = 0.0025
+"""Things with less than this share of the image are not asked about."""
+APART = 3 / 16
+"""Two things stand clearly apart, one left of the other or above it, from this share of the image on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Example:
 
 def present(share: NDArray[Any]) -> bool:
     """Tell whether a thing is large enough to be asked about, from its share of each cell, [grid, grid]."""
-    return int(share.astype(np.int64).sum()) * GRID * GRID >= PRESENT * share.size
+    return int(share.astype(np.int64).sum()) >= PRESENT * 255 * share.size
 
 
 def union_by_name(names: Sequence[str], shares: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
@@ -105,7 +107,7 @@ def positional(names: Sequence[str], shares: NDArray[np.uint8], rng: random.Rand
     rows, columns = np.mgrid[0:grid, 0:grid]
     centres = [((rows * share).sum() / share.sum(), (columns * share).sum() / share.sum()) for share in group]
     down, across = centres[1][0] - centres[0][0], centres[1][1] - centres[0][1]
-    if max(abs(down), abs(across)) < 3 * grid / GRID:
+    if max(abs(down), abs(across)) < APART * grid:
         return None
     words = ("left", "right") if abs(across) >= abs(down) else ("top", "bottom")
     offset = across if abs(across) >= abs(down) else down

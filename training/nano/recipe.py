@@ -44,7 +44,7 @@ class Recipe:
         sprites: Folder of pictures named by code point, such as ``1f436.webp``.
         out: Folder of scenes, state and checkpoint.
         photos: Photographs with instance masks in the COCO layout; None: sprites on plain backgrounds only.
-        persons: More of them, in which only some categories are annotated.
+        partial: More of them, in which only some categories are annotated.
         start: A checkpoint folder of the same sizes and words to go on from; None: a new model.
         scenes: Size of the pool.
         pace: How long to train.
@@ -56,7 +56,7 @@ class Recipe:
     sprites: Path
     out: Path
     photos: Path | None = None
-    persons: Path | None = None
+    partial: Path | None = None
     start: Path | None = None
     scenes: int = 12800
     pace: Pace = field(default_factory=Pace)
@@ -177,13 +177,17 @@ def load_material(recipe: Recipe) -> Material:
             for number, texts in load_captions(recipe.photos).items()
             if not held_out(f"photo {number}", 5)
         }
-    if recipe.persons is not None:
-        photos += split_photos(load_photos(recipe.persons), held=False)
+    if recipe.partial is not None:
+        partial = split_photos(load_photos(recipe.partial, complete=False), held=False)
+        # Those that show all names are drawn as often as the others, however many these are.
+        photos = photos * max(1, round(len(partial) / max(1, len(photos)))) + partial
     sprite_nouns = sorted({sprite.noun for sprite in sprites})
     return Material(
         photos,
         sprites,
-        Subjects(sorted({*sprite_nouns, *categories}), sprite_nouns, captions),
+        Subjects(
+            sorted({*sprite_nouns, *categories}), sorted(set(sprite_nouns).difference(categories)), captions
+        ),
         known_words(
             {sprite.noun for sprite in every_sprite} | set(categories),
             [text for texts in captions.values() for text in texts],

@@ -30,7 +30,7 @@ class Subjects:
 
     Attributes:
         nouns: All names, in a fixed order.
-        sprite_nouns: The names of sprites among them.
+        sprite_nouns: Names among them that only sprites have, never anything in a photograph.
         captions: Captions by id of the photograph.
     """
 
