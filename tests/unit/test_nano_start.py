@@ -64,7 +64,9 @@ def test_heads_look_at_their_cells(model):
     for layer in (*model.layers, *model.image_layers):
         attention = layer.attention
         query, key = (
-            rotate(bias.view(1, config.num_attention_heads, 1, width).expand(-1, -1, grid**2, -1), cosines, sines)
+            rotate(
+                bias.view(1, config.num_attention_heads, 1, width).expand(-1, -1, grid**2, -1), cosines, sines
+            )
             for bias in (attention.query.bias, attention.key.bias)
         )
         scores = (query @ key.transpose(-1, -2))[0]
