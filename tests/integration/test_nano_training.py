@@ -319,6 +319,14 @@ def test_more_photographs_with_some_categories(data, tmp_path):
     assert more.subjects == plain.subjects
 
 
+def test_many_partial_photographs_do_not_crowd_out_the_others(data, tmp_path):
+    partial = write_photos(tmp_path / "partial", 12)
+    photos = load_material(recipe_for(data, tmp_path / "nano", partial=partial)).photos
+    complete = [photo.image_id for photo in photos if photo.complete]
+    assert set(complete) == {1, 3, 4}
+    assert len(photos) - len(complete) == pytest.approx(len(complete), abs=2)
+
+
 def test_a_folder_belongs_to_one_run(data, tmp_path):
     out = tmp_path / "nano"
     run(recipe_for(data, out), TINY, ticks())
