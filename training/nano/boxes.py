@@ -14,10 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from training.nano.photos import instance_mask, read_image
+from text4seg.masks import encode_rle
+from training.nano.photos import instance_mask, read_image, read_instances
+from training.nano.scenes import resized
 
 SIDE = 256
 """Longest side in pixels of the image in which GrabCut works."""
@@ -43,7 +44,7 @@ def mask_in_box(image: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.bo
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    small = resized(image, size, cv2.INTER_AREA)
     corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]]) * scale
     left, top, right, bottom = np.clip(np.round(corners).astype(int), 0, [*size, *size])
     found = np.zeros(small.shape[:2], np.uint8)
@@ -51,7 +52,7 @@ def mask_in_box(image: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.bo
     large = min(right - left, bottom - top) >= LEAST_SIDE
     cut = grab_cut(small, (left, top, right, bottom)) if large else None
     found[inside] = ellipse(*found[inside].shape) if cut is None else cut
-    return np.asarray(cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST), bool)
+    return resized(found, (width, height), cv2.INTER_NEAREST).astype(bool)
 
 
 def grab_cut(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.bool_] | None:
@@ -88,23 +89,24 @@ def with_masks(data: dict[str, Any], images: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: when an image is missing; the message names it.
     """
-    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in data["images"]}
-    taken = {number: np.zeros(size, bool) for number, size in sizes.items()}
-    lacking: dict[int, list[Any]] = {}
+    by_image: dict[int, list[Any]] = {}
     for annotation in data["annotations"]:
-        number = annotation["image_id"]
-        if annotation.get("segmentation"):
-            taken[number] |= instance_mask(annotation["segmentation"], *sizes[number])
-        else:
-            lacking.setdefault(number, []).append(annotation)
-    for entry in tqdm([one for one in data["images"] if one["id"] in lacking], unit="image"):
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    for entry in tqdm(data["images"], unit="image"):
+        there = by_image.get(entry["id"], [])
+        lacking = [annotation for annotation in there if not annotation.get("segmentation")]
+        if not lacking:
+            continue
         image = read_image(images / entry["file_name"])
+        taken = np.zeros(image.shape[:2], bool)
+        for annotation in there:
+            if annotation.get("segmentation"):
+                taken |= instance_mask(annotation["segmentation"], *taken.shape)
         # What is smaller is taken to lie in front.
-        for annotation in sorted(lacking[entry["id"]], key=lambda one: float(np.prod(one["bbox"][2:]))):
-            mask = mask_in_box(image, annotation["bbox"]) & ~taken[entry["id"]]
-            taken[entry["id"]] |= mask
-            encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            annotation["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+        for annotation in sorted(lacking, key=lambda one: float(np.prod(one["bbox"][2:]))):
+            mask = mask_in_box(image, annotation["bbox"]) & ~taken
+            taken |= mask
+            annotation["segmentation"] = encode_rle(mask).to_coco()
     return data
 
 
@@ -118,11 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="holds instances.json and images/")
     folder: Path = parser.parse_args(arguments).folder
     file, before = folder / "instances.json", folder / "boxes.json"
-    read = before if before.exists() else file
     try:
-        if not read.is_file():
-            raise FileNotFoundError(f"{read} is missing: it says what is in the images")
-        data = with_masks(json.loads(read.read_text()), folder / "images")
+        data = with_masks(read_instances(before if before.exists() else file), folder / "images")
     except FileNotFoundError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     if not before.exists():

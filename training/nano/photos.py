@@ -55,7 +55,7 @@ def load_photos(folder: Path, *, complete: bool = True) -> tuple[Photo, ...]:
         ValueError: when an image is not of the size that ``instances.json`` says, for its masks would not
             fit.
     """
-    data = _instances(folder)
+    data = read_instances(folder / "instances.json")
     categories = {category["id"]: category["name"] for category in data["categories"]}
     by_image: dict[int, list[Any]] = defaultdict(list)
     for annotation in data["annotations"]:
@@ -90,7 +90,7 @@ def load_categories(folder: Path) -> list[str]:
     Raises:
         FileNotFoundError: when ``instances.json`` is missing.
     """
-    return [category["name"] for category in _instances(folder)["categories"]]
+    return [category["name"] for category in read_instances(folder / "instances.json")["categories"]]
 
 
 def load_captions(folder: Path) -> dict[int, list[str]]:
@@ -108,8 +108,8 @@ def held_out(key: str, one_in: int) -> bool:
     return int(hashlib.sha256(key.encode()).hexdigest(), 16) % one_in == 0
 
 
-def _instances(folder: Path) -> Any:
-    file = folder / "instances.json"
+def read_instances(file: Path) -> Any:
+    """Read what COCO's annotation file says."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: photographs come as instances.json beside images/")
     return json.loads(file.read_text())

@@ -181,12 +181,12 @@ def load_material(recipe: Recipe) -> Material:
         partial = split_photos(load_photos(recipe.partial, complete=False), held=False)
         # Those that show all names are drawn as often as the others, however many these are.
         photos = photos * max(1, round(len(partial) / max(1, len(photos)))) + partial
-    sprite_nouns = sorted({sprite.noun for sprite in sprites})
+    sprite_nouns = {sprite.noun for sprite in sprites}
     return Material(
         photos,
         sprites,
         Subjects(
-            sorted({*sprite_nouns, *categories}), sorted(set(sprite_nouns).difference(categories)), captions
+            sorted(sprite_nouns.union(categories)), sorted(sprite_nouns.difference(categories)), captions
         ),
         known_words(
             {sprite.noun for sprite in every_sprite} | set(categories),
