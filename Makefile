@@ -82,8 +82,8 @@ training: $(VENV)/.demo $(VENV)/.training ## Set up .venv for fine-tuning and ju
 train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PARTIAL=DIR] [MINUTES=120], or SMOKE=1 for a few minutes without data
 	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PARTIAL),--partial $(PARTIAL)) $(if $(MINUTES),--minutes $(MINUTES)) --sprites $(SPRITES)
 
-train-light: $(VENV)/.training ## Train the light refiner: PHOTOS=DIR, or SMOKE=1 to try the recipe on drawn pictures
-	$(BIN)/python -m training.refiner $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(STEPS),--steps $(STEPS))
+train-light: $(VENV)/.training $(SPRITES) ## Train the light refiner: PHOTOS=DIR, or SMOKE=1 to try the recipe on drawn pictures
+	$(BIN)/python -m training.refiner $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(STEPS),--steps $(STEPS)) --sprites $(SPRITES)
 
 eval-nano: $(VENV)/.training $(SPRITES) ## Measure the bundled model on held-out images: PHOTOS=DIR
 	$(BIN)/python -m training.nano.evaluate --photos $(PHOTOS) --sprites $(SPRITES)

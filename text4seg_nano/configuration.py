@@ -20,6 +20,8 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         tower_channels: Channels of the two tower outputs: stride 16, and the head at stride 32.
         asked_bias: Added to how much a cell is asked for when answering, not when learning: above zero more
             is found, and less is called absent.
+        least_asked: Logit that some cell must reach, when answering, for anything to be found. Cells that all
+            are but a little more likely than not are seldom what is asked for.
         count_token_ids: Token id of the run length ``" *n"`` at index n - 1.
         bar_token_id: Token id of ``"| "``, between the labels of a row.
         codec: How descriptors are written, a value of `text4seg.descriptors.Codec`.
@@ -49,6 +51,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         row_token_id: int = 5,
         others_token_id: int = 6,
         asked_bias: float = 0.0,
+        least_asked: float = 0.0,
         count_token_ids: tuple[int, ...] = (),
         bar_token_id: int = 7,
         codec: str = "r-rle",
@@ -76,6 +79,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.row_token_id = row_token_id
         self.others_token_id = others_token_id
         self.asked_bias = asked_bias
+        self.least_asked = least_asked
         self.count_token_ids = list(count_token_ids)
         self.bar_token_id = bar_token_id
         self.codec = Codec(codec).value

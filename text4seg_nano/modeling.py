@@ -174,7 +174,10 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         states = functional.rms_norm(read[:, used], read.shape[-1:])
         others = self.embed_tokens.weight[self.config.others_token_id]
         asked = self.readout.asked(cells, states, words[:, used], others, text[:, used])
-        return asked if self.training else asked + self.config.asked_bias
+        if self.training:
+            return asked
+        asked, least = asked + self.config.asked_bias, self.config.least_asked
+        return torch.where(asked.amax(-1, keepdim=True) < least, asked.clamp(max=-least), asked)
 
     def logits_of(
         self, hidden: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor

@@ -16,7 +16,9 @@ pytest.importorskip("cv2")
 from services.chassis.server import start_server  # noqa: E402
 from services.refiner.__main__ import build  # noqa: E402
 from services.refiner.settings import RefinerSettings  # noqa: E402
+from tests.nano_data import write_sprites  # noqa: E402
 from tests.tiny_light import TINY  # noqa: E402
+from tests.tiny_nano import GRID, tiny_model, tiny_processor  # noqa: E402
 from text4seg.metrics import iou  # noqa: E402
 from text4seg.segmentation import RefineRequest  # noqa: E402
 from text4seg.v1 import refiner_service_pb2 as pb  # noqa: E402
@@ -27,13 +29,15 @@ from text4seg.wire import (  # noqa: E402
     refiner_info_from_proto,
 )
 from text4seg_light import LightConfig, LightRefiner, load  # noqa: E402
+from training.nano.sprites import load_sprites  # noqa: E402
 from training.refiner import train as training  # noqa: E402
 from training.refiner.__main__ import main  # noqa: E402
 from training.refiner.features import Pool, prepare  # noqa: E402
+from training.refiner.guesses import NanoGuesser  # noqa: E402
 from training.refiner.losses import losses  # noqa: E402
 from training.refiner.recipe import Recipe, load_encoder, run, training_photos  # noqa: E402
 from training.refiner.train import CHECKPOINT, STATE, Pace  # noqa: E402
-from training.refiner.views import drawn_photos, is_held_out  # noqa: E402
+from training.refiner.views import draw_view, drawn_photos, is_held_out  # noqa: E402
 
 PHOTOS = drawn_photos(6, seed=0)
 
@@ -42,8 +46,9 @@ def random_weights(model):
     """The encoder as it is: the tiny one has no published weights of its own."""
 
 
-def recipe(out, steps=4, **pace):
-    return Recipe(out, 2, Pace(steps=steps, images=2, masks=2, show_every=2, keep_every=2, **pace), TINY)
+def recipe(out, steps=4, **more):
+    pace = Pace(steps=steps, images=2, masks=2, show_every=2, keep_every=2)
+    return Recipe(out, 2, pace=pace, config=TINY, **more)
 
 
 def weights(out):
@@ -55,7 +60,7 @@ class PowerCutError(Exception):
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys):
-    run(recipe(tmp_path / "whole"), PHOTOS, random_weights)
+    run(recipe(tmp_path / "whole"), PHOTOS, pretrained=random_weights)
     draw = training.draw
 
     def break_off(model, pool, pace, rng):
@@ -68,11 +73,11 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, ca
     with monkeypatch.context() as patched:
         patched.setattr(training, "draw", break_off)
         with pytest.raises(PowerCutError):
-            run(recipe(tmp_path / "broken"), PHOTOS, random_weights)
+            run(recipe(tmp_path / "broken"), PHOTOS, pretrained=random_weights)
     assert not (tmp_path / "broken" / CHECKPOINT).exists()
     features = {file: file.stat().st_mtime_ns for file in (tmp_path / "broken").glob("features-*")}
     capsys.readouterr()
-    run(recipe(tmp_path / "broken"), PHOTOS, random_weights)
+    run(recipe(tmp_path / "broken"), PHOTOS, pretrained=random_weights)
     printed = capsys.readouterr().out
     assert "going on from step 2" in printed
     assert "step 4 of 4" in printed
@@ -83,7 +88,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, ca
 
 
 def test_training_moves_everything_but_the_encoder(tmp_path):
-    run(recipe(tmp_path), PHOTOS, random_weights)
+    run(recipe(tmp_path), PHOTOS, pretrained=random_weights)
     torch.manual_seed(0)
     before = LightRefiner(TINY).state_dict()
     unused = ("point", "no_mask", "gaussian")  # prompts that this refiner does not use
@@ -93,9 +98,59 @@ def test_training_moves_everything_but_the_encoder(tmp_path):
 
 
 def test_a_folder_that_holds_another_run_is_refused(tmp_path):
-    run(recipe(tmp_path, steps=1), PHOTOS, random_weights)
+    run(recipe(tmp_path, steps=1), PHOTOS, pretrained=random_weights)
     with pytest.raises(FileExistsError, match="other photographs"):
-        run(recipe(tmp_path, steps=1), PHOTOS[:2], random_weights)
+        run(recipe(tmp_path, steps=1), PHOTOS[:2], pretrained=random_weights)
+
+
+@pytest.fixture(scope="module")
+def sprites(tmp_path_factory):
+    return load_sprites(write_sprites(tmp_path_factory.mktemp("sprites")))[:20]
+
+
+def test_a_guesser_is_asked_for_what_composed_scenes_show(tmp_path, sprites):
+    asked = []
+
+    def guesser(image, names):
+        asked.append((image.shape, set(names)))
+        return np.full((len(names), 4, 4), 0.5, np.float32)
+
+    run(recipe(tmp_path, scenes=5), PHOTOS, sprites, guesser, random_weights)
+    nouns = {sprite.noun for sprite in sprites}
+    assert 1 <= len(asked) <= 5
+    for shape, names in asked:
+        assert shape[0] == shape[1]
+        assert names & nouns
+        assert names <= nouns | {"ellipse", "disc"}
+    pool = Pool(sorted(tmp_path.glob("features-*")))
+    guesses = [pool.guess(pick, 0) for pick in range(len(pool))]
+    found = [guess for guess in guesses if guess is not None]
+    assert len(found) == len(asked) < len(guesses)
+    assert all(guess.shape == (4, 4) and guess.all() for guess in found)
+
+
+def test_a_run_goes_on_from_another_refiner(tmp_path):
+    run(recipe(tmp_path / "first"), PHOTOS, pretrained=random_weights)
+    start = tmp_path / "first" / CHECKPOINT
+    run(recipe(tmp_path / "second", steps=0, start=start), PHOTOS)
+    for name, value in weights(tmp_path / "first").items():
+        torch.testing.assert_close(weights(tmp_path / "second")[name], value)
+    with pytest.raises(ValueError, match="other sizes"):
+        run(Recipe(tmp_path / "third", 2, start=start), PHOTOS)
+    with pytest.raises(ValueError, match="no such file"):
+        run(recipe(tmp_path / "fourth", start=tmp_path / "nothing"), PHOTOS)
+
+
+def test_a_nano_model_guesses_every_phrase_by_itself(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    guesser = NanoGuesser(tmp_path)
+    both = guesser(PHOTOS[0].image, ["cat", "white horse"])
+    assert both.shape == (2, GRID, GRID)
+    assert both.dtype == np.float32
+    assert ((both > 0) & (both < 1)).all()
+    assert not np.array_equal(both[0], both[1])
+    np.testing.assert_allclose(both[1:], guesser(PHOTOS[0].image, ["white horse"]), atol=1e-5)
 
 
 def test_the_loss_prefers_the_truth():
@@ -116,10 +171,11 @@ def test_it_learns_to_sharpen(tmp_path):
     """On drawn pictures a few dozen steps bring the mask nearer to the truth than the coarse one was."""
     config = LightConfig("tf_efficientnet_lite2", side=128, width=32, depth=1, heads=2, hidden=64)
     pace = Pace(steps=80, images=4, masks=4, peak_rate=3e-3, show_every=80)
-    run(Recipe(tmp_path, 3, pace, config), drawn_photos(12, seed=0))
+    run(Recipe(tmp_path, 3, pace=pace, config=config), drawn_photos(12, seed=0))
     model = load(tmp_path / CHECKPOINT)
     (tmp_path / "fresh").mkdir()
-    pool = Pool(prepare(model, drawn_photos(8, seed=100), 1, tmp_path / "fresh", 0))
+    fresh = [draw_view(photo, np.random.default_rng(0), whole=True) for photo in drawn_photos(8, seed=100)]
+    pool = Pool(prepare(model, fresh.__getitem__, len(fresh), tmp_path / "fresh"))
     batch = training.draw(model, pool, Pace(images=8, masks=6), np.random.default_rng(0))
     with torch.inference_mode():
         _, ious = training.learn(model, batch)
@@ -167,7 +223,7 @@ def test_the_command_says_what_is_missing(tmp_path, monkeypatch, capsys, argumen
 
 
 async def test_the_service_serves_what_the_recipe_wrote(tmp_path):
-    run(recipe(tmp_path), PHOTOS, random_weights)
+    run(recipe(tmp_path), PHOTOS, pretrained=random_weights)
     assert (tmp_path / STATE).exists()
     file = io.BytesIO()
     Image.fromarray(PHOTOS[0].image).save(file, "PNG")

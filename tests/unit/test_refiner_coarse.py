@@ -9,9 +9,10 @@ pytest.importorskip("cv2")
 pytest.importorskip("pycocotools")
 
 from text4seg.masks import to_grid
+from text4seg.metrics import iou
 from training.nano.photos import Photo
 from training.refiner import coarse as making
-from training.refiner.coarse import spoiled, turn_over
+from training.refiner.coarse import coarse_of, spoiled, turn_over
 from training.refiner.views import TRUTH_SIDE, draw_view, drawn_photos, is_held_out, targets_of
 
 
@@ -73,6 +74,17 @@ def test_nothing_is_made_of_what_no_cell_shows():
     speck = np.zeros((256, 256), bool)
     speck[3:5, 3:5] = True
     assert all(spoiled(speck, np.random.default_rng(seed)) is None for seed in range(20))
+
+
+def test_a_guess_is_taken_unless_it_is_of_another_thing(monkeypatch):
+    monkeypatch.setattr(making, "GUESSED", 1.0)
+    guess = to_grid(disc(radius=30), (8, 8))
+    taken = coarse_of(disc(), guess, np.random.default_rng(0))
+    assert taken.dtype == np.float32
+    np.testing.assert_array_equal(taken, guess)
+    for other in (~guess, np.zeros((8, 8), bool), None):
+        spoilt = coarse_of(disc(), other, np.random.default_rng(3)) >= 0.5
+        assert iou(spoilt, to_grid(disc(), spoilt.shape)) > 0.4
 
 
 def photo():

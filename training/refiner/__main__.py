@@ -1,4 +1,4 @@
-"""Train the light refiner: ``python -m training.refiner --photos DIR``, or ``--smoke``.
+"""Train the light refiner: ``python -m training.refiner --photos DIR --sprites DIR``, or ``--smoke``.
 
 Features of the frozen encoder, training, a checkpoint file: an interrupted run does not repeat what is done.
 Nothing is downloaded.
@@ -11,10 +11,14 @@ from pathlib import Path
 
 import torch
 
+from training.nano.pool import split_sprites
+from training.nano.sprites import load_sprites
+from training.refiner.guesses import NanoGuesser
 from training.refiner.recipe import Recipe, run, training_photos
 from training.refiner.train import CHECKPOINT, STATE, Pace
 from training.refiner.views import drawn_photos
 
+CHECKPOINT_OF_GENERATOR = Path(__file__).resolve().parents[2] / "models" / "nano"
 SMOKE_PHOTOS, SMOKE_STEPS, SMOKE_SHOW_EVERY = 12, 20, 5
 
 
@@ -31,6 +35,15 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, default=Pace().steps, help="steps to train")
     parser.add_argument("--views", type=int, default=6, help="views of each photograph, 1.6 MB each")
+    parser.add_argument("--sprites", type=Path, help="pictures named by code point, to compose scenes with")
+    parser.add_argument("--scenes", type=int, default=1600, help="composed scenes, with --sprites")
+    parser.add_argument(
+        "--generator",
+        type=Path,
+        default=CHECKPOINT_OF_GENERATOR,
+        help="nano checkpoint that finds things in composed scenes; its mistakes are learned from",
+    )
+    parser.add_argument("--start", type=Path, help="a refiner to go on from; else a new one")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,13 +61,19 @@ def main(arguments: list[str] | None = None) -> None:
         (options.out / STATE).unlink(missing_ok=True)
     elif not options.photos:
         parser.error("--photos is needed (a folder with instances.json and images/), or --smoke")
-    recipe = Recipe(options.out, options.views, pace, seed=options.seed, device=options.device)
+    scenes = options.scenes if options.sprites and not options.smoke else 0
+    recipe = Recipe(
+        options.out, options.views, scenes, options.start, pace, seed=options.seed, device=options.device
+    )
     try:
-        photos = (
-            drawn_photos(SMOKE_PHOTOS, options.seed) if options.smoke else training_photos(options.photos)
-        )
-        run(recipe, photos)
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
+        if options.smoke:
+            run(recipe, drawn_photos(SMOKE_PHOTOS, options.seed))
+        elif not scenes:
+            run(recipe, training_photos(options.photos))
+        else:
+            sprites = split_sprites(load_sprites(options.sprites), held=False)
+            run(recipe, training_photos(options.photos), sprites, NanoGuesser(options.generator))
+    except (OSError, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     made = options.out / CHECKPOINT
     print(f"wrote {made}: python -m benchmarks.refiner --light {made} --half held-out ... measures it")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from text4seg.masks import coverage
+from text4seg.masks import coverage, upsample
+from text4seg.metrics import iou
 
-SHAPES = ((16, 16),) * 8 + ((24, 24), (32, 32))
-"""Grids that are drawn from: mostly the one of referring expressions."""
+SHAPES = ((16, 16),) * 2 + ((24, 24),) * 2 + ((32, 32),)
+"""Grids that are drawn from: mostly the usual ones of referring expressions."""
+GUESSED = 0.75
+"""How often a model's guess is taken, where there is one."""
+LEAST_RIGHT = 0.3
+"""Intersection over union of a guess and the truth; below it the guess is of another thing."""
 MOST_FLIPPED = 0.25
 """Largest share of border cells that are turned over."""
 SHIFTED = 0.1
@@ -25,6 +30,28 @@ def turn_over(grid: NDArray[np.bool_], share: float, rng: np.random.Generator) -
     border = np.any(around, axis=0) & ~np.all(around, axis=0)
     flipped: NDArray[np.bool_] = grid ^ (border & (rng.random(grid.shape) < share))
     return flipped
+
+
+def coarse_of(
+    truth: NDArray[np.bool_], guess: NDArray[np.bool_] | None, rng: np.random.Generator
+) -> NDArray[np.float32] | None:
+    """Return a model's guess, or else a spoiled true mask.
+
+    Args:
+        truth: bool [height, width] over the whole image.
+        guess: bool [rows, cols]; None: there is none.
+        rng: draws between the two, and the mistakes.
+
+    Returns:
+        float32 [rows, cols], 0 to 1; None where no cell of at least 0.5 is left.
+    """
+    if (
+        guess is not None
+        and rng.random() < GUESSED
+        and iou(upsample(guess, (truth.shape[0], truth.shape[1])), truth) >= LEAST_RIGHT
+    ):
+        return guess.astype(np.float32)
+    return spoiled(truth, rng)
 
 
 def spoiled(truth: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from text4seg_light import Features, LightRefiner, image_pixels
-from training.nano.photos import Photo
-from training.refiner.views import TRUTH_SIDE, View, draw_view
+from training.refiner.views import TRUTH_SIDE, View
 
 SHARD = 64
 """Views per file."""
+
+Guesser = Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]]
+"""What a model takes for the things of some names in an image: a probability for each cell, 0 to 1."""
 
 
 class Pool:
@@ -60,42 +63,44 @@ class Pool:
         bits = part["masks"][int(part["begin"][row]) + number].numpy()
         return np.unpackbits(bits).reshape(TRUTH_SIDE, TRUTH_SIDE).astype(np.bool_)
 
+    def guess(self, pick: int, number: int) -> NDArray[np.bool_] | None:
+        """Return what a model took for a true mask, bool [rows, cols]; None where none was asked."""
+        part, row = self._at[pick]
+        guesses = part["guesses"][row]
+        return None if guesses is None else guesses[number].numpy()
 
-def prepare(model: LightRefiner, photos: Sequence[Photo], views: int, folder: Path, seed: int) -> list[Path]:
+
+def prepare(
+    model: LightRefiner, draw: Callable[[int], View], count: int, folder: Path, guesser: Guesser | None = None
+) -> list[Path]:
     """Compute the features of every view that is not there yet.
 
     Args:
         model: with its pretrained encoder, in evaluation mode.
-        photos: the photographs.
-        views: of each; the first shows all of it, the others are drawn.
+        draw: returns a view by its number; the same number gives the same view.
+        count: of views.
         folder: where the files go.
-        seed: draws the views.
+        guesser: is asked for the things of a view that have names.
 
     Returns:
         The files.
     """
-    numbers = range(len(photos) * views)
     files = []
-    for begin in tqdm(range(0, len(numbers), SHARD), desc="features", unit="file"):
+    for begin in tqdm(range(0, count, SHARD), desc="features", unit="file"):
         file = folder / f"features-{begin // SHARD:03d}.pt"
         files.append(file)
         if file.exists():
             continue
-        drawn = [
-            draw_view(
-                photos[number // views], np.random.default_rng([seed, number]), whole=number % views == 0
-            )
-            for number in numbers[begin : begin + SHARD]
-        ]
+        views = [draw(number) for number in range(begin, min(begin + SHARD, count))]
         partial = file.with_suffix(".partial")
-        torch.save(_packed(model, drawn), partial)
+        torch.save(_packed(model, views, guesser), partial)
         partial.replace(file)
     return files
 
 
 @torch.inference_mode()
-def _packed(model: LightRefiner, views: Sequence[View]) -> dict[str, torch.Tensor]:
-    """Return maps in half precision, masks as bits, and where the masks of each view begin."""
+def _packed(model: LightRefiner, views: Sequence[View], guesser: Guesser | None) -> dict[str, Any]:
+    """Return maps in half precision, masks as bits, where the masks of each view begin, and guesses."""
     device = model.trust.device
     maps = [model.encode(image_pixels(view.image, model.config.side).to(device)) for view in views]
     bits = [np.packbits(mask) for view in views for mask in view.masks]
@@ -105,4 +110,8 @@ def _packed(model: LightRefiner, views: Sequence[View]) -> dict[str, torch.Tenso
         **{name: torch.cat([getattr(one, name).half().cpu() for one in maps]) for name in Features._fields},
         "masks": torch.from_numpy(stacked),
         "begin": torch.tensor([0, *np.cumsum(counts)]),
+        "guesses": [
+            torch.from_numpy(guesser(view.image, view.names) >= 0.5) if guesser and view.names else None
+            for view in views
+        ],
     }

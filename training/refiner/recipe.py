@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from text4seg_light import LightConfig, LightRefiner
+from text4seg_light import LightConfig, LightRefiner, load
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
 from training.nano.photos import Photo, load_photos
+from training.nano.sprites import Sprite
 from training.nano.weights import load_tower
-from training.refiner.features import Pool, prepare
+from training.refiner.features import Guesser, Pool, prepare
 from training.refiner.train import Pace, train
-from training.refiner.views import is_held_out
+from training.refiner.views import View, draw_scene, draw_view, is_held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Recipe:
     Attributes:
         out: folder of features, state and checkpoint.
         views: of each photograph.
+        scenes: views of sprites on photographs; 0: photographs only.
+        start: a refiner's file to go on from; None: a new one.
         pace: how long to train.
         config: sizes of the network.
         seed: draws everything.
@@ -35,6 +39,8 @@ class Recipe:
 
     out: Path
     views: int = 6
+    scenes: int = 0
+    start: Path | None = None
     pace: Pace = field(default_factory=Pace)
     config: LightConfig = field(default_factory=LightConfig)
     seed: int = 0
@@ -65,22 +71,60 @@ def load_encoder(model: LightRefiner) -> None:
 
 
 def run(
-    recipe: Recipe, photos: Sequence[Photo], pretrained: Callable[[LightRefiner], None] = load_encoder
+    recipe: Recipe,
+    photos: Sequence[Photo],
+    sprites: Sequence[Sprite] = (),
+    guesser: Guesser | None = None,
+    pretrained: Callable[[LightRefiner], None] = load_encoder,
 ) -> None:
     """Train a refiner and write its checkpoint to `recipe.out`; an interrupted run goes on.
+
+    Args:
+        recipe: what to do.
+        photos: to learn from, and to lay sprites on.
+        sprites: for the scenes.
+        guesser: finds things in the scenes as a language model does; None: coarse masks are only made up.
+        pretrained: gives a new network's encoder its weights.
 
     Raises:
         FileNotFoundError: the package of weights is missing; the message names it.
         FileExistsError: the folder holds a run on other data.
-        ValueError: no photograph shows anything to learn from.
+        ValueError: no photograph shows anything to learn from, or what to go on from is no refiner.
     """
     claim(recipe, photos)
     torch.manual_seed(recipe.seed)
-    model = LightRefiner(recipe.config)
-    pretrained(model)
+    model = new_or_started(recipe, pretrained)
     model.eval().to(recipe.device)
-    pool = Pool(prepare(model, photos, recipe.views, recipe.out, recipe.seed))
+    first = len(photos) * recipe.views
+
+    def draw(number: int) -> View:
+        rng = np.random.default_rng([recipe.seed, number])
+        if number >= first:
+            return draw_scene(photos, sprites, rng)
+        return draw_view(photos[number // recipe.views], rng, whole=number % recipe.views == 0)
+
+    pool = Pool(prepare(model, draw, first + recipe.scenes, recipe.out, guesser))
     train(model, pool, recipe.out, recipe.pace, recipe.seed)
+
+
+def new_or_started(recipe: Recipe, pretrained: Callable[[LightRefiner], None]) -> LightRefiner:
+    """Return the network to train.
+
+    Raises:
+        FileNotFoundError: the package of weights is missing; the message names it.
+        ValueError: what to go on from is no refiner of the recipe's sizes.
+    """
+    if recipe.start is None:
+        model = LightRefiner(recipe.config)
+        pretrained(model)
+        return model
+    try:
+        model = load(recipe.start)
+    except ValueError as error:
+        raise ValueError(f"{recipe.start}: {error}") from error
+    if model.config != recipe.config:
+        raise ValueError(f"{recipe.start} is a refiner of other sizes")
+    return model.requires_grad_(True)
 
 
 def claim(recipe: Recipe, photos: Sequence[Photo]) -> None:
@@ -93,6 +137,8 @@ def claim(recipe: Recipe, photos: Sequence[Photo]) -> None:
     made_of = {
         "photographs": hashlib.sha256(ids.encode()).hexdigest()[:16],
         "views": recipe.views,
+        "scenes": recipe.scenes,
+        "start": recipe.start and str(recipe.start),
         "seed": recipe.seed,
         "config": asdict(recipe.config),
     }

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as functional
 
 from text4seg_light import Features, LightRefiner, ProjectedImage, save
-from training.refiner.coarse import spoiled
+from training.refiner.coarse import coarse_of
 from training.refiner.features import Pool
 from training.refiner.losses import WEIGHTS, losses, overlap
 
@@ -118,7 +118,7 @@ def draw(model: LightRefiner, pool: Pool, pace: Pace, rng: np.random.Generator) 
         for place, pick in enumerate(picks):
             for number in rng.integers(pool.masks(pick), size=pace.masks):
                 truth = pool.mask(pick, int(number))
-                left = spoiled(truth, rng)
+                left = coarse_of(truth, pool.guess(pick, int(number)), rng)
                 if left is not None:
                     coarse.append(model.place(left))
                     truths.append(torch.from_numpy(truth).float()[None])

@@ -1,4 +1,4 @@
-"""Views of photographs, whole or cropped and mirrored, with the masks to learn."""
+"""Views of photographs, whole or cropped and mirrored, and of composed scenes, with the masks to learn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.nano.photos import Photo, held_out
+from training.nano.scenes import SIDE, composed_scene, merged
+from training.nano.sprites import Sprite
 
 TRUTH_SIDE = 256
 """Side of the squashed true masks."""
@@ -37,10 +39,12 @@ class View:
     Attributes:
         image: uint8 RGB [height, width, 3].
         masks: bool [TRUTH_SIDE, TRUTH_SIDE], squashed as the image will be.
+        names: what a model may be asked for to find each mask; empty where it is not to be asked.
     """
 
     image: NDArray[np.uint8]
     masks: tuple[NDArray[np.bool_], ...]
+    names: tuple[str, ...] = ()
 
 
 def draw_view(photo: Photo, rng: np.random.Generator, *, whole: bool) -> View:
@@ -61,6 +65,17 @@ def draw_view(photo: Photo, rng: np.random.Generator, *, whole: bool) -> View:
     targets = [target for target in targets if target.mean() >= LEAST_SHARE]
     chosen = rng.permutation(len(targets))[:MOST_MASKS]
     return View(photo.image[rows, cols][:, ::step], tuple(squashed(targets[index]) for index in chosen))
+
+
+def draw_scene(photos: Sequence[Photo], sprites: Sequence[Sprite], rng: np.random.Generator) -> View:
+    """Return a view of sprites on a photograph; targets are all things of a name together.
+
+    Half of the scenes are drawn as small as the nano model's, and half of them are as varied as it trains on.
+    """
+    side, varied = int(rng.choice((SIDE, 2 * SIDE))), bool(rng.random() < 0.5)
+    scene = composed_scene(photos, sprites, rng, varied=varied, side=side)
+    found = [(name, mask) for name, mask in sorted(merged(scene).items()) if mask.mean() >= LEAST_SHARE]
+    return View(scene.image, tuple(squashed(mask) for _, mask in found), tuple(name for name, _ in found))
 
 
 def targets_of(photo: Photo) -> list[NDArray[np.bool_]]:
