@@ -22,6 +22,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
             is found, and less is called absent.
         least_asked: Logit that some cell must reach, when answering, for anything to be found. Cells that all
             are but a little more likely than not are seldom what is asked for.
+        asked_weight: How much the answer follows that: its logits are multiplied when answering.
         count_token_ids: Token id of the run length ``" *n"`` at index n - 1.
         bar_token_id: Token id of ``"| "``, between the labels of a row.
         codec: How descriptors are written, a value of `text4seg.descriptors.Codec`.
@@ -52,6 +53,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         others_token_id: int = 6,
         asked_bias: float = 0.0,
         least_asked: float = 0.0,
+        asked_weight: float = 1.0,
         count_token_ids: tuple[int, ...] = (),
         bar_token_id: int = 7,
         codec: str = "r-rle",
@@ -80,6 +82,7 @@ class Text4SegNanoConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.others_token_id = others_token_id
         self.asked_bias = asked_bias
         self.least_asked = least_asked
+        self.asked_weight = asked_weight
         self.count_token_ids = list(count_token_ids)
         self.bar_token_id = bar_token_id
         self.codec = Codec(codec).value

@@ -177,7 +177,8 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
         if self.training:
             return asked
         asked, least = asked + self.config.asked_bias, self.config.least_asked
-        return torch.where(asked.amax(-1, keepdim=True) < least, asked.clamp(max=-least), asked)
+        found = torch.where(asked.amax(-1, keepdim=True) < least, asked.clamp(max=-least), asked)
+        return self.config.asked_weight * found
 
     def logits_of(
         self, hidden: torch.Tensor, cells: torch.Tensor, asked: torch.Tensor, positions: torch.Tensor

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -17,7 +18,9 @@ from text4seg.errors import CheckpointError
 from text4seg_light import LightRefiner, ProjectedImage, image_pixels, load
 
 _BATCH: Final = 8
-_STEPS: Final = "steps-1"
+_LEAST_PIECE: Final = 0.02
+"""Share of a mask that a piece of it must have where the coarse mask has nothing."""
+_STEPS: Final = "steps-2"
 """Changes with anything here that changes an answer; part of the version."""
 
 
@@ -69,9 +72,28 @@ def _sharp(
     # One by one: logits in the size of a large image take hundreds of megabytes.
     full = functional.interpolate(logits, size, mode="bilinear", align_corners=False)[0, 0]
     mask: NDArray[np.bool_] = (full > 0).cpu().numpy()
+    expected = upsample_coarse(coarse, size)
     if not mask.any():
-        return SharpMask(upsample_coarse(coarse, size), 0.0)
-    return SharpMask(mask, min(max(quality, 0.0), 1.0))
+        return SharpMask(expected, 0.0)
+    return SharpMask(without_strays(mask, expected), min(max(quality, 0.0), 1.0))
+
+
+def without_strays(mask: NDArray[np.bool_], expected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drop small pieces of a mask where nothing was expected: a few pixels far away would make a wrong box.
+
+    Args:
+        mask: bool [height, width].
+        expected: the interpolated coarse mask, bool [height, width].
+
+    Returns:
+        The 8-connected pieces that touch what was expected or are not small; all where only such are left.
+    """
+    count, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    areas = np.bincount(pieces.ravel(), minlength=count)
+    kept = areas >= _LEAST_PIECE * mask.sum()
+    kept[pieces[expected]] = True
+    kept[0] = False
+    return kept[pieces] if kept.any() else mask
 
 
 def load_light(checkpoint: Path, device: str = "cpu") -> LightModel:

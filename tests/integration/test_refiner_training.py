@@ -153,6 +153,31 @@ def test_a_nano_model_guesses_every_phrase_by_itself(tmp_path):
     np.testing.assert_allclose(both[1:], guesser(PHOTOS[0].image, ["white horse"]), atol=1e-5)
 
 
+def test_nothing_is_found_where_no_cell_is_sure_enough(tmp_path):
+    def found(least):
+        tiny_model(least_asked=least).save_pretrained(tmp_path)
+        return NanoGuesser(tmp_path)(PHOTOS[0].image, ["cat"])
+
+    tiny_processor().save_pretrained(tmp_path)
+    before = found(0.0)
+    sure = float(np.log(before.max() / (1 - before.max())))
+    assert sure > 0
+    np.testing.assert_array_equal(found(sure - 0.01), before)
+    after = found(sure + 0.01)
+    assert after.max() < 0.5
+    np.testing.assert_array_equal(after[before < 0.3], before[before < 0.3])
+
+
+def test_an_answer_can_be_made_to_follow_the_cells_more(tmp_path):
+    tiny_processor().save_pretrained(tmp_path)
+    logits = []
+    for weight in (1.0, 2.0):
+        tiny_model(asked_weight=weight).save_pretrained(tmp_path)
+        shares = NanoGuesser(tmp_path)(PHOTOS[0].image, ["cat"]).astype(np.float64)
+        logits.append(np.log(shares / (1 - shares)))
+    np.testing.assert_allclose(logits[1], 2 * logits[0], rtol=1e-2, atol=1e-3)
+
+
 def test_the_loss_prefers_the_truth():
     truth = torch.zeros(2, 1, 64, 64)
     truth[:, :, 10:40, 20:50] = 1

@@ -28,8 +28,6 @@ UNKNOWN = -100
 """The label of cells that teach nothing."""
 SOFTENED = 0.5
 """Share of larger scenes that lose their detail, as pictures from elsewhere have little."""
-MONOCHROME = 0.08
-"""Share of scenes that lose their colours: some photographs have none."""
 STATISTICS_FROM = 400
 """Scenes whose features are counted for their mean and deviation."""
 
@@ -67,11 +65,6 @@ def softened(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     if len(image) <= SIDE or rng.random() >= SOFTENED:
         return image
     return resized(image, (SIDE, SIDE), cv2.INTER_AREA)
-
-
-def monochrome(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an RGB image in shades of grey."""
-    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 @torch.inference_mode()
@@ -127,9 +120,6 @@ def make_pool(
             else mixed_photo_scene(photos, rng, side=drawn)
             for _ in range(BATCH)
         ]
-        for scene in scenes:
-            if rng.random() < MONOCHROME:
-                scene.image = monochrome(scene.image)
         middle.append(features(tower, [softened(scene.image, rng) for scene in scenes], side))
         meta += [
             (scene.names, cells(scene, grid), scene.complete, scene.source, colours(scene))
