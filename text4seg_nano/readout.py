@@ -74,7 +74,7 @@ class Readout(nn.Module):
 
         Returns:
             float [batch, length, hidden], float32 [batch, length, 1], and float32 [batch, length, longest
-            run] for the lengths from 1 on; zero outside of descriptors.
+            run] for the lengths from 1 on; outside of descriptors zero, and no run length is possible.
         """
         row, column, describes = positions.unbind(-1)
         last = self.grid - 1
@@ -102,4 +102,4 @@ class Readout(nn.Module):
         lengths = functional.pad(goes_on, (1, 0)) + functional.pad(ends, (0, 1))
         fits = torch.cat([begin[..., None] <= last, within], dim=-1)
         lengths = lengths.masked_fill(~fits, IMPOSSIBLE)
-        return names, others, torch.where(describes[..., None] > 0, lengths, 0.0)
+        return names, others, torch.where(describes[..., None] > 0, lengths, IMPOSSIBLE)
