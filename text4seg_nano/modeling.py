@@ -31,12 +31,14 @@ class NanoOutput(ModelOutput):
         logits: float [batch, kept positions, vocabulary].
         past_key_values: The key-value cache.
         hidden_states: Outputs of every layer, float [batch, length, hidden], when asked for.
+        asked: From `asked_of`, float32 [batch, grid * grid].
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     past_key_values: Cache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    asked: torch.Tensor | None = None
 
 
 class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[no-untyped-call]
@@ -276,6 +278,7 @@ class Text4SegNanoForConditionalGeneration(PreTrainedModel, GenerationMixin):  #
             logits=logits,
             past_key_values=past_key_values,
             hidden_states=tuple(states) if output_hidden_states else None,
+            asked=asked,
         )
 
     def prepare_inputs_for_generation(

@@ -29,7 +29,7 @@ from text4seg.metrics import CumulativeIoU
 from text4seg_nano.configuration import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
 from training.child_service import ServiceEndedError
-from training.nano.asking import Answer, Item, Items, ask, generator, mask_in, well_formed
+from training.nano.asking import Answer, Item, Items, ask, generator, mask_in, referring_texts, well_formed
 from training.nano.evaluate import scene_items
 from training.nano.photos import Photo, load_photos
 from training.nano.pool import Pool, make_pool, split_photos, split_sprites
@@ -279,10 +279,7 @@ def free_answers(
     processor: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     shape, answers = (variant.grid, variant.grid), []
     for item in items:
-        question = {"type": "text", "text": dialogue.referring_question(item.phrase)}
-        turns = [{"role": "user", "content": [{"type": "image"}, question]}]
-        prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
-        given = f"{dialogue.referring_answer(item.phrase)}\n{dialogue.SEG_OPEN}"
+        prompt, given = referring_texts(processor, item.phrase)
         begun = time.process_time()
         inputs = processor(text=prompt + given, images=Image.open(io.BytesIO(item.image)))
         written = model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)

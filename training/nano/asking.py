@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -124,6 +125,14 @@ def ask(
         finish.forced_tokens,
         seconds,
     )
+
+
+def referring_texts(processor: Any, phrase: str) -> tuple[str, str]:
+    """Return the question for a phrase in a processor's template, and its answer up to the descriptor."""
+    question = {"type": "text", "text": dialogue.referring_question(phrase)}
+    turns = [{"role": "user", "content": [{"type": "image"}, question]}]
+    prompt: str = processor.apply_chat_template(turns, add_generation_prompt=True)
+    return prompt, f"{dialogue.referring_answer(phrase)}\n{dialogue.SEG_OPEN}"
 
 
 def mask_in(decoding: Decoding, phrase: str) -> NDArray[np.bool_]:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from text4seg import dialogue
 from text4seg_nano import Text4SegNanoForConditionalGeneration, Text4SegNanoProcessor
-from text4seg_nano.positions import grid_positions
+from training.nano.asking import referring_texts
 
 
 class NanoGuesser:
@@ -42,24 +41,9 @@ class NanoGuesser:
         Returns:
             float32 [phrases, grid, grid].
         """
-        model, config = self._model, self._model.config
-        visual = model.encode_image(self._processor(images=image)["pixel_values"])
-        inputs = self._processor(text=[self._text(phrase) for phrase in phrases])
-        tokens, kept = inputs["input_ids"], inputs["attention_mask"].bool()
-        places = tokens == config.image_token_id
-        words = model.embed_tokens(tokens)
-        words = words.masked_scatter(places[..., None], visual.expand(len(tokens), -1, -1))
-        positions = grid_positions(tokens, config)
-        mask, rotary = model.attention_mask_of(tokens, positions, 0, kept), model.rotary(positions)
-        read = words
-        for layer in model.layers[:-1]:
-            read = layer(read, rotary, mask)
-        asked = model.asked_of(model.cells_of(read, positions), read, words, positions, kept)
-        return np.asarray(asked.sigmoid().view(-1, config.grid, config.grid), np.float32)
-
-    def _text(self, phrase: str) -> str:
-        """Return the conversation up to where the descriptor begins."""
-        question = {"type": "text", "text": dialogue.referring_question(phrase)}
-        turns = [{"role": "user", "content": [{"type": "image"}, question]}]
-        prompt = self._processor.apply_chat_template(turns, add_generation_prompt=True)
-        return f"{prompt}{dialogue.referring_answer(phrase)}\n{dialogue.SEG_OPEN}"
+        visual = self._model.encode_image(self._processor(images=image)["pixel_values"])
+        texts = ["".join(referring_texts(self._processor, phrase)) for phrase in phrases]
+        features = visual.expand(len(texts), -1, -1)
+        asked = self._model(**self._processor(text=texts), image_features=features, logits_to_keep=1).asked
+        grid = self._model.config.grid
+        return np.asarray(asked.sigmoid().view(-1, grid, grid), np.float32)
