@@ -79,8 +79,8 @@ baseline: $(VENV)/.dev ## Accept the protos as released: later changes are check
 
 training: $(VENV)/.demo $(VENV)/.training ## Set up .venv for fine-tuning and judging models of your own (docs/training.md)
 
-train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PARTIAL=DIR] [MINUTES=120], or SMOKE=1 for a few minutes without data
-	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PARTIAL),--partial $(PARTIAL)) $(if $(MINUTES),--minutes $(MINUTES)) --sprites $(SPRITES)
+train-nano: $(VENV)/.training $(SPRITES) ## Train the bundled model: PHOTOS=DIR [PARTIAL=DIR] [MINUTES=120] [START=DIR [TOGETHER=1]], or SMOKE=1 for a few minutes without data
+	$(BIN)/python -m training.nano $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(PARTIAL),--partial $(PARTIAL)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(START),--start $(START)) $(if $(TOGETHER),--together) --sprites $(SPRITES)
 
 train-light: $(VENV)/.training $(SPRITES) ## Train the light refiner: PHOTOS=DIR, or SMOKE=1 to try the recipe on drawn pictures
 	$(BIN)/python -m training.refiner $(if $(SMOKE),--smoke) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(STEPS),--steps $(STEPS)) --sprites $(SPRITES)

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ from training.nano.asking import Answer, Item, well_formed
 from training.nano.batch import Collator, padded
 from training.nano.calibration import calibration_figures, fit_calibration, write_calibration
 from training.nano.evaluate import photo_items, scene_items
-from training.nano.losses import LOSS_WEIGHTS, losses, mean_embedding
+from training.nano.losses import LOSS_WEIGHTS, asked_losses, losses, mean_embedding, weighted
 from training.nano.naming import teach_names, weights_of
 from training.nano.photos import load_photos
 from training.nano.pool import Pool, split_sprites
-from training.nano.questions import GRID
-from training.nano.recipe import Recipe, load_material, run
+from training.nano.questions import GRID, caption, referring
+from training.nano.recipe import Recipe, go_on_from, load_material, run
 from training.nano.sprites import load_sprites
 from training.nano.start import new_model, phrase_tokens
 from training.nano.train import STATE, Pace, Subjects, draw_questions, optimizer_for, schedule, train
@@ -99,13 +100,13 @@ def test_losses_fall_on_a_toy_pool():
     rng = random.Random(0)
     picks = [0, 1, 2, 3, 4, 5]
     labels = torch.stack([pool.labels(pick) for pick in picks])
-    batch = collate([draw_questions(pool, pick, SUBJECTS, 2, rng) for pick in picks[:4]])
+    asked = [draw_questions(pool, pick, SUBJECTS, 2, rng) for pick in picks[:4]]
+    batch = collate([*asked, [caption("a cat on a mat", rng)]])
     history = []
     for _ in range(12):
         parts = losses(model, batch, pool.features(picks).float(), labels, nouns)
-        total = sum(weight * parts[name] for name, weight in LOSS_WEIGHTS.items())
         optimizer.zero_grad()
-        total.backward()
+        weighted(parts).backward()
         optimizer.step()
         history.append({name: float(value.detach()) for name, value in parts.items()})
     assert set(LOSS_WEIGHTS) <= set(history[0])
@@ -128,13 +129,77 @@ def test_every_learned_parameter_gets_a_gradient():
     labels = torch.stack([pool.labels(pick) for pick in picks])
     nouns = padded(phrase_tokens(tiny_tokenizer(), ["others", *NOUNS]))
     parts = losses(model, batch, pool.features(picks).float(), labels, nouns)
-    sum(weight * parts[name] for name, weight in LOSS_WEIGHTS.items()).backward()
+    weighted(parts).backward()
     without = [
         name
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
     ]
     assert without == []
+
+
+def losses_of(model, pool, examples, *, written=True):
+    batch = Collator(tiny_tokenizer(), model.config)([examples], written=written)
+    nouns = padded(phrase_tokens(tiny_tokenizer(), ["others", *NOUNS]))
+    return losses(model, batch, pool.features([0]).float(), pool.labels(0)[None], nouns)
+
+
+def test_what_a_batch_does_not_teach_is_no_loss():
+    pool = toy_pool()
+    model = toy_model(pool).train()
+    model.connector.dropout.eval()
+    rng = random.Random(0)
+    share = pool.meta[0][1][0].astype(np.int64)
+    question, told = referring("cat", share, rng), caption("a cat on a mat", rng)
+    assert set(losses_of(model, pool, [question, told])) >= set(LOSS_WEIGHTS)
+    assert "caption" not in losses_of(model, pool, [question])
+    begun = losses_of(model, pool, [question], written=False)
+    assert set(LOSS_WEIGHTS) - set(begun) == {"caption", "count", "begin"}
+    whole = losses_of(model, pool, [question])
+    for name in ("named", "seen", "patch", "asked", "missed"):
+        assert begun[name].item() == pytest.approx(whole[name].item(), rel=1e-4), name
+    model.connector.requires_grad_(False)
+    model.tower.requires_grad_(False)
+    assert "named" not in losses_of(model, pool, [question])
+
+
+def test_the_missed_share_is_that_of_all_cells_of_the_batch():
+    cells = torch.tensor([[1, 1, 1, 0], [0, 1, 0, -100], [1, 0, 0, 0]])
+    named = torch.tensor([True, True, False])
+    batch = SimpleNamespace(cells=cells, named=named)
+    sure = torch.tensor([[9.0, 9, -9, -9], [9, 9, -9, 9], [9, 9, 9, 9]]) * 3
+    _, missed = asked_losses(sure, batch)
+    assert float(missed) == pytest.approx(1 - (3 + 1) / (5 + 1), abs=1e-4)  # three of five cells, and 1 each
+
+
+def trained(tmp_path, name, **fields):
+    pool, pace = toy_pool(), Pace(minutes=6 / 60, images=2, questions=2, **fields)
+    model = toy_model(pool)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train(model, tiny_tokenizer(), pool, SUBJECTS, tmp_path / name, pace, clock=ticks())
+    after = state_of(tmp_path / name)["model"]
+    return {name for name, value in after.items() if (value != before[name]).any()}
+
+
+def test_names_go_on_being_learned_with_the_questions(tmp_path):
+    stayed = trained(tmp_path, "stayed")
+    assert not any(name.startswith(("tower", "connector")) for name in stayed)
+    changed = trained(tmp_path, "changed", naming_share=0.5)
+    assert {".".join(name.split(".")[:2]) for name in changed - stayed} == {
+        "connector.up",
+        "connector.down",
+        "tower.network",
+    }
+
+
+def test_steps_that_write_nothing_but_captions(tmp_path, capsys):
+    trained(tmp_path, "written", show_every=5)
+    assert "count" in capsys.readouterr().out
+    trained(tmp_path, "begun", show_every=5, written=0.0, captions=1)
+    shown = capsys.readouterr().out
+    assert "asked" in shown
+    assert "caption" in shown
+    assert "count" not in shown
 
 
 def naming_accuracy(model, pool, classes):
@@ -286,10 +351,32 @@ def test_a_run_can_go_on_from_a_checkpoint(data, tmp_path):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_another_run_keeps_the_words_of_its_start(data, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(recipe_for(data, first), TINY, ticks())
+    told = json.loads((data[0] / "captions.json").read_text())
+    told["annotations"][0]["caption"] = "a zebra plays the xylophone"
+    (data[0] / "captions.json").write_text(json.dumps(told))
+    run(recipe_for(data, second, start=first), TINY, ticks())
+    assert (second / "tokenizer.json").read_text() == (first / "tokenizer.json").read_text()
+    with pytest.raises(FileNotFoundError, match=r"nowhere is no checkpoint .* no tokenizer\.json"):
+        run(recipe_for(data, tmp_path / "third", start=tmp_path / "nowhere"), TINY, ticks())
+
+
+def test_what_answers_are_balanced_by_is_kept(data, tmp_path):
+    model = toy_model(toy_pool())
+    model.config.asked_bias, model.config.least_asked, model.config.asked_weight = 0.125, 0.75, 3.0
+    model.save_pretrained(tmp_path / "first")
+    other = toy_model(toy_pool())
+    go_on_from(other, tmp_path / "first")
+    config = other.config
+    assert (config.asked_bias, config.least_asked, config.asked_weight) == (0.125, 0.75, 3.0)
+
+
 def test_a_checkpoint_of_other_sizes_is_refused(data, tmp_path):
     run(recipe_for(data, tmp_path / "first"), TINY, ticks())
     recipe = recipe_for(data, tmp_path / "second", start=tmp_path / "first")
-    with pytest.raises(ValueError, match="was trained with other sizes or words"):
+    with pytest.raises(ValueError, match="was trained with other sizes"):
         run(replace(recipe, sizes={**recipe.sizes, "intermediate_size": 24}), TINY, ticks())
     with pytest.raises(ValueError, match="is another model"):
         run(
@@ -357,6 +444,22 @@ def test_missing_data_is_named_on_the_command_line(data, tmp_path, capsys):
     code, line = fails("--sprites", str(sprites))
     assert code == 2
     assert "--photos is needed" in line
+
+
+def test_the_command_line_sets_the_pace(monkeypatch):
+    recipes = []
+    monkeypatch.setattr("training.nano.__main__.run", recipes.append)
+
+    def pace_of(*arguments):
+        main(["--photos", "photos", "--sprites", "sprites", "--minutes", "40", *arguments])
+        return recipes.pop().pace
+
+    apart, together = pace_of(), pace_of("--together", "--start", "models/nano")
+    assert (apart.naming, apart.minutes, apart.naming_share) == (10, 30, 0)
+    assert (together.naming, together.minutes) == (0, 40)
+    assert together.naming_share > 0
+    assert together.captions > 0
+    assert together.written < 1
 
 
 def test_questions_for_evaluation(data):

@@ -52,6 +52,16 @@ def test_sequences_are_prompt_and_answer(collate, examples):
         assert answer == example.sentence + block + END
 
 
+def test_descriptors_that_are_only_begun(collate, examples):
+    whole = collate([[examples["present"], examples["caption"]]])
+    begun = collate([[examples["present"], examples["caption"]]], written=False)
+    tokens = tokens_of(begun, 0)
+    assert tokens == tokens_of(whole, 0)[: len(tokens)]
+    assert tokens[-1] == "<seg>"
+    assert tokens_of(begun, 1) == tokens_of(whole, 1)
+    assert torch.equal(begun.cells, whole.cells)
+
+
 def test_padding_on_the_right(collate, examples):
     batch = collate([[examples["present"], examples["caption"]]])
     assert batch.kept[0].all()

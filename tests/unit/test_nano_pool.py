@@ -10,7 +10,7 @@ from text4seg_nano import Text4SegNanoConfig
 from text4seg_nano.vision import VisionTower
 from training.nano.colours import COLOURS
 from training.nano.photos import load_photos
-from training.nano.pool import BATCH, CLEAR, UNKNOWN, Pool, features, make_pool, softened
+from training.nano.pool import BATCH, CLEAR, GREY, UNKNOWN, Pool, features, greyed, make_pool, softened
 from training.nano.questions import GRID
 from training.nano.scenes import photo_scene
 from training.nano.sprites import load_sprites
@@ -52,6 +52,15 @@ def test_half_of_the_scenes_are_composed(part, data):
     sprite_nouns = {sprite.noun for sprite in data[1]}
     composed = [bool(set(names) & sprite_nouns) for names, *_ in part["meta"]]
     assert 0 < sum(composed) < BATCH
+
+
+def test_some_images_lose_their_colours():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    drawn = [greyed(image, rng) for _ in range(1000)]
+    grey = [one for one in drawn if not np.array_equal(one, image)]
+    assert len(grey) / len(drawn) == pytest.approx(GREY, abs=0.02)
+    assert all((one == one[..., :1]).all() and one.std() > 10 for one in grey)
 
 
 def test_same_seed_same_pool(tower, data, part):

@@ -5,6 +5,7 @@ done. Nothing is downloaded.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from training.nano.train import STATE, Pace
 
 NAMING_SHARE = 0.25
 """Of the time: for names of cells, before any question."""
+TOGETHER = Pace(naming=0.0, images=6, questions=2, captions=6, peak_rate=3e-4, naming_share=0.5, written=0.25)
+"""Names and questions at once, as the bundled model was taught last."""
 SMOKE_SCENES, SMOKE_MINUTES, SMOKE_SHOW_EVERY = 64, 1.0, 5
 
 
@@ -29,7 +32,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("build/nano"), help="where scenes and checkpoint go")
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from; else a new model")
-    parser.add_argument("--minutes", type=float, default=120.0, help="time to train, a quarter on names")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="teach names and questions at once, as suits a model that has learned both (--start)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=120.0, help="time to train, a quarter on names unless --together"
+    )
     parser.add_argument("--scenes", type=int, default=12800, help="size of the pool")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -44,6 +54,11 @@ def main(arguments: list[str] | None = None) -> None:
         (options.out / STATE).unlink(missing_ok=True)
     elif options.photos is None:
         parser.error("--photos is needed (a folder with instances.json and images/), or --smoke")
+    pace = Pace(naming=options.minutes * NAMING_SHARE, minutes=options.minutes * (1 - NAMING_SHARE))
+    if options.together:
+        pace = replace(TOGETHER, minutes=options.minutes)
+    if options.smoke:
+        pace = replace(pace, show_every=SMOKE_SHOW_EVERY)
     torch.set_num_threads(options.threads)
     recipe = Recipe(
         sprites=options.sprites,
@@ -52,11 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
         partial=options.partial,
         start=options.start,
         scenes=options.scenes,
-        pace=Pace(
-            minutes=options.minutes * (1 - NAMING_SHARE),
-            naming=options.minutes * NAMING_SHARE,
-            **({"show_every": SMOKE_SHOW_EVERY} if options.smoke else {}),
-        ),
+        pace=pace,
         seed=options.seed,
         device=options.device,
     )

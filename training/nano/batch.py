@@ -72,15 +72,16 @@ class Collator:
         self.codec, self.longest = Codec(config.codec), config.longest_run
         self.others = phrase_tokens(tokenizer, [OTHERS])[0]
         self.counts = {token: number for number, token in enumerate(config.count_token_ids, 1)}
-        self.starts = {config.seg_open_token_id, config.row_token_id}
+        self.open = config.seg_open_token_id
+        self.starts = {self.open, config.row_token_id}
         if self.codec is Codec.FULL:
             self.starts |= {config.bar_token_id}
         self.close = config.seg_close_token_id
 
-    def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
-        """Return one batch; group i belongs to image i."""
+    def __call__(self, groups: Sequence[Sequence[Example]], *, written: bool = True) -> Batch:
+        """Return one batch; group i belongs to image i; descriptors are not `written` but only begun."""
         examples = [example for group in groups for example in group]
-        rows = [self.row(example) for example in examples]
+        rows = [self.row(example, written=written) for example in examples]
         count, length = len(rows), max(len(row.tokens) for row in rows)
         ids = torch.full((count, length), self.pad)
         kept = torch.zeros((count, length), dtype=torch.bool)
@@ -109,13 +110,15 @@ class Collator:
             ids, kept, weights, rivals, room, image_of, packed, torch.from_numpy(cells), torch.tensor(named)
         )
 
-    def row(self, example: Example) -> Row:
+    def row(self, example: Example, *, written: bool = True) -> Row:
         """Return one question as tokens, with what each prediction teaches."""
         prompt = f"{USER}{self.image}{example.question}{ASSISTANT}"
         block = example.block_in(self.codec)
         answer = dialogue.answer_text(example.sentence, block) if block else example.sentence
         prompt_ids = self.tokenizer(prompt, add_special_tokens=False).input_ids
         answer_ids = self.tokenizer(answer + END, add_special_tokens=False).input_ids
+        if example.block and not written:
+            answer_ids = answer_ids[: answer_ids.index(self.open) + 1]
         tokens = [*prompt_ids, *answer_ids]
         weights = [0.0] * (len(tokens) - 1)
         rivals: dict[int, tuple[int, int]] = {}

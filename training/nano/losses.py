@@ -1,10 +1,12 @@
 """What the nano model learns from a batch.
 
-Besides the next token it learns, in every cell, the name of what is there (after the image layers), and
-whether the cell belongs to the phrase (after two layers, and again before the last, where the answer reads it
-off), and there also whether it is asked for at all.
+Besides the next token it learns, in every cell, the name of what is there (before and after the image
+layers), and whether the cell belongs to the phrase (after two layers, and again before the last, where the
+answer reads it off), and there also whether it is asked for at all, and to cover all that is.
 These dense targets teach in minutes what the text alone did not teach in an hour: see docs/experiments.md.
 """
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as functional
@@ -14,13 +16,16 @@ from text4seg_nano.positions import grid_positions
 from training.nano.batch import UNKNOWN, Batch
 
 LOSS_WEIGHTS = {
+    "named": 0.5,
     "seen": 0.5,
     "early": 1.0,
     "patch": 1.0,
     "asked": 1.0,
+    "missed": 0.5,
     "text": 0.25,
     "begin": 1.0,
     "count": 1.0,
+    "caption": 0.5,
 }
 EARLY_LAYER = 1
 """Number of the layer after which cells first tell whether they belong to the phrase."""
@@ -38,6 +43,8 @@ def losses(
 ) -> dict[str, torch.Tensor]:
     """Return the parts of the loss (those of `LOSS_WEIGHTS`) and how often each kind of decision was right.
 
+    What nothing of the batch teaches is not among them.
+
     Args:
         model: The model in training mode, with at least three layers.
         batch: Token sequences.
@@ -46,8 +53,12 @@ def losses(
         nouns: int64 [nouns, tokens]: tokens of each noun, -1 padded; "others" first.
     """
     table = model.embed_tokens.weight
-    visual = model.relate_cells(model.name_cells(features))
-    parts = {"seen": naming_loss(visual, mean_embedding(table, nouns), labels)}
+    local = model.name_cells(features)
+    visual = model.relate_cells(local)
+    classes = mean_embedding(table, nouns)
+    parts = {"seen": naming_loss(visual, classes, labels)}
+    if local.requires_grad:
+        parts["named"] = naming_loss(local, classes, labels)
     places = batch.input_ids == model.config.image_token_id
     hidden = table[batch.input_ids]
     hidden = hidden.masked_scatter(places[..., None], visual[batch.image_of].to(hidden.dtype))
@@ -65,21 +76,28 @@ def losses(
         parts[name], match = phrase_loss(readings[number], phrases, batch)
     cells = readings[stages["patch"]]
     asked = model.asked_of(cells, hidden, table[batch.input_ids], positions, batch.kept)
-    parts["asked"] = asked_loss(asked, batch)
+    parts["asked"], parts["missed"] = asked_losses(asked, batch)
 
     # The last layer only matters where something is predicted; its keys still come from every token.
     chosen = batch.weights > 0
-    begin = int(chosen.any(0).nonzero()[0])
-    hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
-    logits = model.logits_of(hidden[:, :-1], cells, asked, positions[:, begin:-1])
-    logits = logits[chosen[:, begin:]].float()
-    parts |= writing_losses(logits, batch, chosen, model.config.count_token_ids[: model.config.longest_run])
+    if chosen.any():
+        begin = int(chosen.any(0).nonzero()[0])
+        hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
+        logits = model.logits_of(hidden[:, :-1], cells, asked, positions[:, begin:-1])
+        logits = logits[chosen[:, begin:]].float()
+        counts = model.config.count_token_ids[: model.config.longest_run]
+        parts |= writing_losses(logits, batch, chosen, counts)
     with torch.no_grad():
         found, true = match.argmax(-1) > 0, batch.cells > 0
         referring = ((batch.candidates[..., 0] >= 0).sum(1) == 2)[:, None]
         parts["I"] = (found & true & referring).sum().float()
         parts["U"] = ((found | true) & referring).sum().float()
     return parts
+
+
+def weighted(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the sum of the parts of the loss by their `LOSS_WEIGHTS`."""
+    return torch.stack([weight * parts[name] for name, weight in LOSS_WEIGHTS.items() if name in parts]).sum()
 
 
 def mean_embedding(table: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -117,8 +135,11 @@ def phrase_loss(
     return (each * positive).sum() / positive.sum(), match
 
 
-def asked_loss(asked: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return how badly cells tell whether they are asked for; open questions ask for nothing.
+def asked_losses(asked: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how badly cells tell whether they are asked for, and the share that they miss.
+
+    Open questions ask for nothing. The share is 1 - cIoU of the batch with probabilities for cells (the soft
+    Jaccard loss of Rahman and Wang, 2016), so that it weighs large things as the measure does.
 
     Args:
         asked: Logits, float [questions, grid * grid].
@@ -128,7 +149,10 @@ def asked_loss(asked: torch.Tensor, batch: Batch) -> torch.Tensor:
     true = (batch.cells > 0).float()
     weights = torch.where(true > 0, CELL_POSITIVE, 1.0) * known
     each = functional.binary_cross_entropy_with_logits(asked, true, reduction="none")
-    return (each * weights).sum() / weights.sum().clamp(min=1)
+    probability, true = asked.sigmoid() * known, true * known
+    overlap = (probability * true).sum()
+    missed = 1 - (overlap + 1) / ((probability + true).sum() - overlap + 1)
+    return (each * weights).sum() / weights.sum().clamp(min=1), missed
 
 
 def writing_losses(
@@ -146,6 +170,9 @@ def writing_losses(
     targets, weights = batch.input_ids[:, 1:][chosen], batch.weights[chosen]
     every = functional.cross_entropy(logits, targets, reduction="none")
     parts = {"text": (every * weights).sum() / weights.sum()}
+    plain = (batch.candidates[:, 1:, 0] < 0).all(1)[:, None].expand_as(chosen)[chosen]
+    if plain.any():
+        parts["caption"] = every[plain].mean()
     rivals = batch.rivals[chosen]
     begins = rivals[:, 0] >= 0
     if begins.any():

@@ -28,6 +28,8 @@ UNKNOWN = -100
 """The label of cells that teach nothing."""
 SOFTENED = 0.5
 """Share of larger scenes that lose their detail, as pictures from elsewhere have little."""
+GREY = 0.08
+"""Share of scenes in shades of grey, as old photographs and some cameras have them."""
 STATISTICS_FROM = 400
 """Scenes whose features are counted for their mean and deviation."""
 
@@ -65,6 +67,13 @@ def softened(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     if len(image) <= SIDE or rng.random() >= SOFTENED:
         return image
     return resized(image, (SIDE, SIDE), cv2.INTER_AREA)
+
+
+def greyed(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return some of the images without their colours."""
+    if rng.random() >= GREY:
+        return image
+    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 @torch.inference_mode()
@@ -120,6 +129,8 @@ def make_pool(
             else mixed_photo_scene(photos, rng, side=drawn)
             for _ in range(BATCH)
         ]
+        for scene in scenes:
+            scene.image = greyed(scene.image, rng)
         middle.append(features(tower, [softened(scene.image, rng) for scene in scenes], side))
         meta += [
             (scene.names, cells(scene, grid), scene.complete, scene.source, colours(scene))

@@ -45,7 +45,7 @@ class Recipe:
         out: Folder of scenes, state and checkpoint.
         photos: Photographs with instance masks in the COCO layout; None: sprites on plain backgrounds only.
         partial: More of them, in which only some categories are annotated.
-        start: A checkpoint folder of the same sizes and words to go on from; None: a new model.
+        start: A checkpoint folder of the same sizes to go on from, with its words; None: a new model.
         scenes: Size of the pool.
         pace: How long to train.
         seed: Draws everything.
@@ -99,7 +99,7 @@ def run(
     tower.eval().to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = [load_part(recipe, material, tower, number) for number in range(-(-recipe.scenes // SHARD))]
     pool = Pool(parts, [OTHERS, *material.subjects.nouns])
-    tokenizer = build_tokenizer(material.words)
+    tokenizer = build_tokenizer(material.words) if recipe.start is None else tokenizer_of(recipe.start)
     torch.manual_seed(recipe.seed)
     model = new_model(tokenizer, pretrained, **recipe.sizes)
     if recipe.start is None:
@@ -172,15 +172,13 @@ def load_material(recipe: Recipe) -> Material:
     if recipe.photos is not None:
         photos = split_photos(load_photos(recipe.photos), held=False)
         categories = load_categories(recipe.photos)
-        captions = {
-            number: texts
-            for number, texts in load_captions(recipe.photos).items()
-            if not held_out(f"photo {number}", 5)
-        }
     if recipe.partial is not None:
         partial = split_photos(load_photos(recipe.partial, complete=False), held=False)
         # Those that show all names are drawn as often as the others, however many these are.
         photos = photos * max(1, round(len(partial) / max(1, len(photos)))) + partial
+    for folder in filter(None, (recipe.photos, recipe.partial)):
+        told = load_captions(folder).items()
+        captions |= {number: texts for number, texts in told if not held_out(f"photo {number}", 5)}
     sprite_nouns = {sprite.noun for sprite in sprites}
     return Material(
         photos,
@@ -222,8 +220,20 @@ def claim_folder(recipe: Recipe, material: Material) -> None:
     note.write_text(text)
 
 
-def go_on_from(model: torch.nn.Module, start: Path) -> None:
-    """Load the weights of a checkpoint.
+def tokenizer_of(start: Path) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a checkpoint; words that it does not know are read in pieces.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    if not (start / "tokenizer.json").is_file():
+        raise FileNotFoundError(f"{start} is no checkpoint to go on from: it has no tokenizer.json")
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(start)
+    return tokenizer
+
+
+def go_on_from(model: Text4SegNanoForConditionalGeneration, start: Path) -> None:
+    """Load the weights of a checkpoint, and what its answers are balanced by.
 
     Raises:
         FileNotFoundError: when there are none.
@@ -232,9 +242,12 @@ def go_on_from(model: torch.nn.Module, start: Path) -> None:
     try:
         missing, unexpected = model.load_state_dict(load_file(start / "model.safetensors"), strict=False)
     except RuntimeError as error:
-        raise ValueError(f"{start} was trained with other sizes or words: {error}") from error
+        raise ValueError(f"{start} was trained with other sizes: {error}") from error
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"{start} is another model: it lacks {missing} and has {unexpected}")
+    before = Text4SegNanoConfig.from_pretrained(start)
+    for name in ("asked_bias", "least_asked", "asked_weight"):
+        setattr(model.config, name, getattr(before, name))
 
 
 def fingerprint(values: object) -> str:
