@@ -103,6 +103,10 @@ class Connector(nn.Module):
         head = functional.interpolate(head, size=size, mode="bilinear", align_corners=False)
         return torch.cat([middle, head], dim=1).flatten(2).transpose(1, 2)
 
+    def projection_parameters(self) -> list[nn.Parameter]:
+        """Return what `project` depends on: the part that learns the names of things."""
+        return [*self.up.parameters(), *self.down.parameters()]
+
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Map features of cells into word-embedding space, float [..., channels] to [..., hidden]."""
         features = self.dropout((features - self.mean) / self.deviation)

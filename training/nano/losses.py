@@ -80,13 +80,11 @@ def losses(
 
     # The last layer only matters where something is predicted; its keys still come from every token.
     chosen = batch.weights > 0
-    if chosen.any():
-        begin = int(chosen.any(0).nonzero()[0])
-        hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
-        logits = model.logits_of(hidden[:, :-1], cells, asked, positions[:, begin:-1])
-        logits = logits[chosen[:, begin:]].float()
-        counts = model.config.count_token_ids[: model.config.longest_run]
-        parts |= writing_losses(logits, batch, chosen, counts)
+    begin = int(chosen.any(0).nonzero()[0])
+    hidden = model.layers[-1](hidden, rotary, mask[:, :, begin:], None, begin)
+    logits = model.logits_of(hidden[:, :-1], cells, asked, positions[:, begin:-1])
+    logits = logits[chosen[:, begin:]].float()
+    parts |= writing_losses(logits, batch, chosen, model.config.count_token_ids[: model.config.longest_run])
     with torch.no_grad():
         found, true = match.argmax(-1) > 0, batch.cells > 0
         referring = ((batch.candidates[..., 0] >= 0).sum(1) == 2)[:, None]

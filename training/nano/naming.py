@@ -48,7 +48,7 @@ def teach_names(
         clock: Monotonic, in seconds.
     """
     tower = model.tower.upper_parameters()
-    connector = [*model.connector.up.parameters(), *model.connector.down.parameters()]
+    connector = model.connector.projection_parameters()
     learned = [*tower, *connector]
     for parameter in learned:
         parameter.requires_grad_(True)

@@ -101,11 +101,7 @@ def train(
         clock: Monotonic, in seconds.
     """
     rng = random.Random(seed)
-    naming = [
-        *model.tower.upper_parameters(),
-        *model.connector.up.parameters(),
-        *model.connector.down.parameters(),
-    ]
+    naming = [*model.tower.upper_parameters(), *model.connector.projection_parameters()]
     # They have learned names from many more scenes than come by here, and at full rate would unlearn them.
     model.connector.requires_grad_(False)
     for parameter in naming:
